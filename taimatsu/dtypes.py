@@ -160,7 +160,7 @@ INTEGERS = (uint8, int8, int16, int32, int64)
 FLOATS = (float16, bfloat16, float32, float64)
 COMPLEXES = (complex64, complex128)
 ALL = (bool_, *INTEGERS, *FLOATS, *COMPLEXES)
-# Storage only, as in PyTorch: no promotion with other integers.
+# Mostly for storage, as in PyTorch: they promote with floating-point types only.
 BAREBONES = (uint16, uint32, uint64)
 
 _REAL = {complex64: float32, complex128: float64}
@@ -260,7 +260,7 @@ def _promote(a: dtype, b: dtype) -> dtype | None:
     if a.category > b.category:
         a, b = b, a
     if a in BAREBONES or b in BAREBONES:
-        return b if b.category >= FLOAT else None
+        return b if b.is_floating_point else None
     if b.is_complex:
         return complex128 if a is float64 or a is complex128 or b is complex128 else complex64
     if a.category < b.category:
@@ -278,7 +278,7 @@ _promotions: dict[tuple[dtype, dtype], dtype | None] = {
 def promote_types(type1: dtype, type2: dtype) -> dtype:
     """The smallest dtype that both convert to without leaving their category.
 
-    RuntimeError for uint16, uint32 and uint64 with other integers.
+    RuntimeError for uint16, uint32 and uint64 with other integers, bool and complex.
     """
     found = _promotions[type1, type2]
     if found is None:
@@ -340,7 +340,7 @@ def _outrank(high: dtype | None, low: dtype | None) -> dtype | None:
         return high
     if high.is_floating_point:  # low is complex
         return high.to_complex()
-    return promote_types(high, low)
+    return low
 
 
 def can_cast(from_: dtype, to: dtype) -> builtins.bool:

@@ -172,6 +172,8 @@ def normalize_axes(dims: int | Iterable[int], ndim: int, name: str = "dim") -> t
 
 def is_contiguous(shape: Sequence[int], strides: Strides) -> bool:
     """Row-major order without gaps; dimensions of extent 1 may have any stride."""
+    if 0 in shape:
+        return True
     return _is_dense_in(range(len(shape) - 1, -1, -1), shape, strides)
 
 
@@ -184,8 +186,6 @@ def is_channels_last(shape: Sequence[int], strides: Strides) -> bool:
 
 def _is_dense_in(order: Sequence[int], shape: Sequence[int], strides: Strides) -> bool:
     """Whether the elements follow one another without gaps, ``order[0]`` varying fastest."""
-    if 0 in shape:
-        return True
     step = 1
     for i in order:
         if shape[i] != 1:
@@ -197,8 +197,10 @@ def _is_dense_in(order: Sequence[int], shape: Sequence[int], strides: Strides) -
 
 def is_dense(shape: Sequence[int], strides: Strides) -> bool:
     """Some order of the dimensions walks the elements one by one: no overlap, no gap."""
-    # Dimensions of extent 0 or 1 have no say: they come last, whatever their strides.
-    order = sorted(range(len(shape)), key=lambda i: (shape[i] < 2, strides[i]))
+    if 0 in shape:
+        return True
+    # Dimensions of extent 1 have no say: they come last, whatever their strides.
+    order = sorted(range(len(shape)), key=lambda i: (shape[i] == 1, strides[i]))
     return _is_dense_in(order, shape, strides)
 
 
@@ -281,14 +283,15 @@ def resolve_shape(new_shape: Iterable[int], numel: int) -> Size:
     RuntimeError when the extents do not fit, or leave the -1 undetermined.
     """
     shape = Size(new_shape)
+    unknown = False
     for i, extent in enumerate(shape):
         if extent < -1:
             raise RuntimeError(
                 f"invalid shape dimension {extent} at index {i} of shape {list(shape)}"
             )
-    unknown = shape.count(-1)
-    if unknown > 1:
-        raise RuntimeError(f"only one dimension can be inferred; got shape {list(shape)}")
+        if extent == -1 and unknown:
+            raise RuntimeError(f"only one dimension can be inferred; got shape {list(shape)}")
+        unknown = unknown or extent == -1
     if not unknown:
         if count(shape) != numel:
             raise RuntimeError(_invalid_shape(shape, numel))
