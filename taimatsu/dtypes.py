@@ -340,7 +340,7 @@ def _outrank(high: dtype | None, low: dtype | None) -> dtype | None:
         return high
     if high.is_floating_point:  # low is complex
         return high.to_complex()
-    return low
+    return low if low.category >= FLOAT else promote_types(high, low)
 
 
 def can_cast(from_: dtype, to: dtype) -> builtins.bool:
