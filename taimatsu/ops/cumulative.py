@@ -1,0 +1,301 @@
+"""Scans along one dimension: running sums, products and extremes, differences, trapezoids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from taimatsu import dtypes, return_types
+from taimatsu.dtypes import dtype as DType  # noqa: N812 (attributes are called dtype)
+from taimatsu.ir.meta import Meta, meta
+from taimatsu.ops.base import REGISTRY, Sample, array, booleans, composite, integers, register
+from taimatsu.ops.reducing import Accumulating, Wide, numpy_names, sum_result
+from taimatsu.ops.reductions import product_before
+from taimatsu.shapes import normalize_axis
+
+
+def scan_samples() -> Iterator[Sample]:
+    """Each dimension, none, nothing along it."""
+    yield Sample(array(3, 4), 0)
+    yield Sample(array(2, 3, 4), -2, dtypes=("float32", "float64", "float16"))
+    yield Sample(array(), 0)
+    yield Sample(array(3, 0), 1, grad=False)
+
+
+class Scan(Accumulating, abstract=True):
+    """cumsum and cumprod: the running result along ``dim``, in ``dtype`` if given."""
+
+    inplace = True
+
+    @numpy_names
+    def __call__(self, input: Any, dim: int, *, dtype: DType | None = None) -> Any:
+        return self.apply(input, dim=normalize_axis(dim, input.ndim), dtype=dtype)
+
+    def infer(self, input: Meta, *, dim: int, dtype: DType | None) -> Meta:
+        return meta(input.shape, dtype if dtype is not None else sum_result(input.dtype))
+
+    @staticmethod
+    def samples() -> Iterator[Sample]:
+        yield from scan_samples()
+        yield Sample(integers(3, 4, low=1, high=4), 1)
+        yield Sample(booleans(3, 4), 0, dtype=dtypes.float32)
+        yield Sample(np.array([[1.0, 0.0, 3.0], [0.0, 0.0, 2.0]]), 1)
+
+
+def _along(scan: Any, x: np.ndarray, dim: int) -> np.ndarray:
+    return scan(x, axis=dim, dtype=x.dtype) if x.ndim else x.copy()
+
+
+@register
+class Cumsum(Scan):
+    """Running sum along ``dim``. Integers and booleans sum in int64."""
+
+    def reference(self, input: np.ndarray, *, dim: int, dtype: DType | None) -> np.ndarray:
+        return _along(np.cumsum, input, dim)
+
+    def gradient(self, g: Any, out: Any, input: Meta, *, dim, dtype) -> Any:
+        return g.flip(dim).cumsum(dim).flip(dim) if g.ndim else g
+
+
+@register
+class Cumprod(Scan):
+    """Running product along ``dim``. Integers multiply up in int64."""
+
+    saves = ("input",)
+
+    def reference(self, input: np.ndarray, *, dim: int, dtype: DType | None) -> np.ndarray:
+        return _along(np.cumprod, input, dim)
+
+    def gradient(self, g: Any, out: Any, input: Any, *, dim, dtype) -> Any:
+        # out[k] = x[0] ... x[k]; d/dx[i] = before[i] * s[i] with
+        # s[i] = sum over k >= i of g[k] x[i+1] ... x[k] = g[i] + x[i+1] s[i+1]: no division.
+        if g.ndim == 0 or g.shape[dim] == 0:
+            return g
+        x = input.to(g.dtype)
+        if x.is_complex():
+            x = x.conj()
+        tails = reversed_recurrence(_next(x, dim), g, dim)
+        return product_before(x, dim) * tails
+
+
+def _next(x: Any, dim: int) -> Any:
+    """The elements moved one place to the front along ``dim``, zero behind the last."""
+    rest = x.narrow(dim, 1, x.shape[dim] - 1)
+    last = x.narrow(dim, 0, 1)
+    return REGISTRY["cat"]([rest, last.new_zeros(last.shape)], dim)
+
+
+def _previous(x: Any, dim: int) -> Any:
+    """The elements moved one place to the back along ``dim``, zero before the first."""
+    first = x.narrow(dim, 0, 1)
+    return REGISTRY["cat"]([first.new_zeros(first.shape), x.narrow(dim, 0, x.shape[dim] - 1)], dim)
+
+
+def reversed_recurrence(a: Any, b: Any, dim: int) -> Any:
+    """s[i] = b[i] + a[i] s[i+1] along ``dim``, from the last element to the first."""
+    forward = REGISTRY["linear_recurrence"].apply(a.flip(dim), b.flip(dim), dim=dim)
+    return forward.flip(dim)
+
+
+@register
+class LinearRecurrence(Wide):
+    """s[i] = b[i] + a[i] s[i-1] along ``dim`` (s[-1] = 0); its gradient is one of its kind."""
+
+    hidden = True
+    methods = ()
+    saves = ("a", "out")
+
+    def infer(self, a: Meta, b: Meta, *, dim: int) -> Meta:
+        return meta(b.shape, b.dtype)
+
+    def reference(self, a: np.ndarray, b: np.ndarray, *, dim: int) -> np.ndarray:
+        factors = np.moveaxis(a, dim, 0)
+        out = np.empty(b.shape, b.dtype)
+        steps = np.moveaxis(out, dim, 0)
+        state = np.zeros(steps.shape[1:], b.dtype)
+        for i, term in enumerate(np.moveaxis(b, dim, 0)):
+            state = term + factors[i] * state
+            steps[i] = state
+        return out
+
+    def gradient(self, g: Any, out: Any, a: Any, b: Any, *, dim) -> Any:
+        conjugate = a.conj() if a.is_complex() else a
+        to_b = reversed_recurrence(_next(conjugate, dim), g, dim)
+
+        def to_a() -> Any:
+            before = _previous(out, dim)
+            return to_b * (before.conj() if before.is_complex() else before)
+
+        return to_a, to_b
+
+
+@register
+class Logcumsumexp(Wide):
+    """log(cumsum(exp(x))) along ``dim``, computed without overflow; floating point only."""
+
+    saves = ("input", "out")
+
+    @numpy_names
+    def __call__(self, input: Any, dim: int) -> Any:
+        return self.apply(input, dim=normalize_axis(dim, input.ndim))
+
+    def infer(self, input: Meta, *, dim: int) -> Meta:
+        if not input.dtype.is_floating_point:
+            raise self.error(
+                f'"logcumsumexp_out_cpu" not implemented for \'{input.dtype.scalar_type}\'',
+                hint="x.float() converts",
+                kind=NotImplementedError,
+            )
+        return meta(input.shape, input.dtype)
+
+    def reference(self, input: np.ndarray, *, dim: int) -> np.ndarray:
+        return np.logaddexp.accumulate(input, axis=dim) if input.ndim else input.copy()
+
+    def gradient(self, g: Any, out: Any, input: Any, *, dim) -> Any:
+        # d out[k]/dx[i] = exp(x[i] - out[k]) for k >= i. Summed from the back with the factors
+        # exp(out[i] - out[i+1]), which are at most 1, nothing overflows.
+        if g.ndim == 0 or g.shape[dim] == 0:
+            return g
+        extent = out.shape[dim]
+        rest = out.narrow(dim, 1, extent - 1)
+        ratio = (out.narrow(dim, 0, extent - 1) - rest).exp()
+        nothing_yet = rest == float("-inf")
+        last = out.narrow(dim, 0, 1)
+        ratio = ratio.masked_fill(nothing_yet, 0)
+        factors = REGISTRY["cat"]([ratio, last.new_zeros(last.shape)], dim)
+        tails = reversed_recurrence(factors, g, dim)
+        return tails * (input - out).exp().masked_fill(input == float("-inf"), 0)
+
+    samples = scan_samples
+
+
+class RunningExtreme(Wide, abstract=True):
+    """cummax and cummin: values and the index of the latest that attains each; NaN stays."""
+
+    outputs = 2
+    saves = ("out",)
+
+    @numpy_names
+    def __call__(self, input: Any, dim: int) -> Any:
+        made = self.apply(input, dim=normalize_axis(dim, input.ndim))
+        return getattr(return_types, self.name)(made)
+
+    def infer(self, input: Meta, *, dim: int) -> tuple[Meta, Meta]:
+        return meta(input.shape, input.dtype), meta(input.shape, dtypes.int64)
+
+    def extreme(self) -> np.ufunc:
+        raise NotImplementedError
+
+    def reference(self, input: np.ndarray, *, dim: int) -> tuple[np.ndarray, np.ndarray]:
+        if input.ndim == 0:
+            return input.copy(), np.zeros((), np.int64)
+        values = self.extreme().accumulate(input, axis=dim)
+        attained = (input == values) | ((input != input) & (values != values))
+        shape = [1] * input.ndim
+        shape[dim] = input.shape[dim]
+        place = np.arange(input.shape[dim], dtype=np.int64).reshape(shape)
+        return values, np.maximum.accumulate(np.where(attained, place, 0), axis=dim)
+
+    def gradient(self, g: tuple, out: tuple, input: Meta, *, dim) -> Any:
+        if g[0] is None:
+            return None
+        if input.ndim == 0:
+            return g[0]
+        return g[0].new_zeros(input.shape).scatter_add(dim, out[1], g[0])
+
+    @staticmethod
+    def samples() -> Iterator[Sample]:
+        yield from scan_samples()
+        yield Sample(np.array([1.0, 3.0, 3.0, np.nan, 2.0, np.nan]), 0, grad=False)
+        yield Sample(integers(3, 4), 1)
+
+
+@register
+class Cummax(RunningExtreme):
+    """Running maximum along ``dim``: (values, indices)."""
+
+    def extreme(self) -> np.ufunc:
+        return np.maximum
+
+
+@register
+class Cummin(RunningExtreme):
+    """Running minimum along ``dim``: (values, indices)."""
+
+    def extreme(self) -> np.ufunc:
+        return np.minimum
+
+
+# -- differences and trapezoids --------------------------------------------------------------
+
+
+def _diff_samples() -> Iterator[Sample]:
+    yield Sample(array(5))
+    yield Sample(array(3, 4), 2, 0)
+    yield Sample(array(3, 4), prepend=array(3, 1, seed=1), append=array(3, 2, seed=2))
+    yield Sample(booleans(6))
+
+
+@composite("diff", samples=_diff_samples)
+@numpy_names
+def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    """Differences of neighbours along ``dim``, ``n`` times; booleans give logical xor.
+
+    Raises RuntimeError for 0-d inputs and negative ``n``.
+    """
+    if input.ndim == 0:
+        raise RuntimeError("diff expects input to be at least one-dimensional")
+    if n < 0:
+        raise RuntimeError(f"order must be non-negative but got {n}")
+    axis = normalize_axis(dim, input.ndim)
+    parts = [p for p in (prepend, input, append) if p is not None]
+    x = REGISTRY["cat"](parts, axis) if len(parts) > 1 else input
+    for _ in range(min(n, x.shape[axis])):
+        extent = x.shape[axis]
+        after = x.narrow(axis, 1, extent - 1)
+        before = x.narrow(axis, 0, extent - 1)
+        x = after.logical_xor(before) if x.dtype is dtypes.bool_ else after - before
+    return x
+
+
+def _trapezoids(y: Any, x: Any, dx: Any, dim: int) -> Any:
+    """The areas of the trapezoids between neighbours along ``dim``."""
+    axis = normalize_axis(dim, y.ndim)
+    extent = y.shape[axis]
+    if extent == 0:
+        return None
+    sums = y.narrow(axis, 0, extent - 1) + y.narrow(axis, 1, extent - 1)
+    if x is None:
+        return sums * (dx / 2)
+    if x.ndim == 1:
+        if x.shape[0] != extent:
+            raise RuntimeError(
+                "trapezoid: There must be one `x` value for each sample point; "
+                f"got {x.shape[0]} for {extent}"
+            )
+        steps = x.diff().reshape([-1] + [1] * (y.ndim - 1 - axis))
+    else:
+        steps = x.diff(dim=dim)
+    return sums * steps / 2
+
+
+def _trapezoid_samples() -> Iterator[Sample]:
+    yield Sample(array(5))
+    yield Sample(array(3, 4), dx=0.5, dim=0)
+    yield Sample(array(3, 4), array(4, seed=1))
+
+
+@composite("trapezoid", "trapz", methods=(), samples=_trapezoid_samples)
+def trapezoid(y: Any, x: Any = None, *, dx: Any = 1, dim: int = -1) -> Any:
+    """Integral of ``y`` along ``dim`` by the trapezoidal rule, at points ``x`` or ``dx`` apart."""
+    areas = _trapezoids(y, x, dx, dim)
+    return y.sum(dim) if areas is None else areas.sum(dim)
+
+
+@composite("cumulative_trapezoid", methods=(), samples=_trapezoid_samples)
+def cumulative_trapezoid(y: Any, x: Any = None, *, dx: Any = 1, dim: int = -1) -> Any:
+    """Running integral of ``y`` along ``dim`` by the trapezoidal rule."""
+    areas = _trapezoids(y, x, dx, dim)
+    return y if areas is None else areas.cumsum(dim)

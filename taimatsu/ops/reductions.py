@@ -1,0 +1,648 @@
+"""Reductions: sums, products, extremes, all and any, over all elements or over dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from taimatsu import dtypes, return_types
+from taimatsu.dtypes import dtype as DType  # noqa: N812 (attributes are called dtype)
+from taimatsu.ir.meta import Meta, meta
+from taimatsu.ops.base import (
+    REGISTRY,
+    Operation,
+    Sample,
+    array,
+    booleans,
+    composite,
+    integers,
+    register,
+)
+from taimatsu.ops.reducing import (
+    Accumulating,
+    ReductionRules,
+    Wide,
+    axes_of,
+    check_not_empty,
+    float_result,
+    is_inexact,
+    numpy_names,
+    reduced_count,
+    reduced_shape,
+    restore,
+    rows,
+    sum_result,
+)
+from taimatsu.shapes import normalize_axis
+
+Dim = int | tuple[int, ...] | list[int] | None
+
+
+def reduction_samples() -> Iterator[Sample]:
+    """All elements, one dimension, several, none left, none there."""
+    yield Sample(array(3, 4))
+    yield Sample(array(3, 4), 1, dtypes=("float32", "float64", "float16", "bfloat16"))
+    yield Sample(array(2, 3, 4), (0, -1), keepdim=True)
+    yield Sample(array(2, 3, 4), -2)
+    yield Sample(array())
+    yield Sample(array(), 0)
+    yield Sample(array(0, 3), 0, grad=False)
+
+
+def dim_samples() -> Iterator[Sample]:
+    """One dimension or all: what prod, argmax and the like take."""
+    yield Sample(array(3, 4))
+    yield Sample(array(3, 4), 1, dtypes=("float32", "float64", "float16"))
+    yield Sample(array(2, 3, 4), -2, keepdim=True)
+    yield Sample(array(), 0)
+
+
+class Summing(ReductionRules, Accumulating, abstract=True):
+    """A reduction with ``dtype=``: the dtype it computes in, and of its result."""
+
+    def result(self, dtype: DType) -> DType:
+        return sum_result(dtype)
+
+    def infer(
+        self, input: Meta, *, dim: tuple[int, ...] | None, keepdim: bool, dtype: DType | None
+    ) -> Meta:
+        shape = reduced_shape(input.shape, dim, keepdim)
+        return meta(shape, dtype if dtype is not None else self.result(input.dtype))
+
+    def reference(
+        self,
+        input: np.ndarray,
+        *,
+        dim: tuple[int, ...] | None,
+        keepdim: bool,
+        dtype: DType | None,
+    ) -> np.ndarray:
+        return ReductionRules.reference(self, input, dim=dim, keepdim=keepdim)
+
+
+@register
+class Sum(Summing):
+    """Sum over all elements or over ``dim``. Integers and booleans sum in int64."""
+
+    overloads = True
+
+    @numpy_names
+    def __call__(
+        self, input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None
+    ) -> Any:
+        dim = axes_of(dim, input.ndim)
+        return self.apply(input, dim=dim, keepdim=bool(keepdim), dtype=dtype)
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        return x.sum(-1, dtype=x.dtype)
+
+    def gradient(self, g: Any, out: Any, input: Meta, *, dim, keepdim, dtype) -> Any:
+        return restore(g, dim, keepdim).expand(input.shape)
+
+    @staticmethod
+    def samples() -> Iterator[Sample]:
+        yield from reduction_samples()
+        yield Sample(integers(3, 4), 0)
+        yield Sample(booleans(3, 4), 0, dtype=dtypes.float32)
+        yield Sample(array(3, 4), axis=1, keepdims=True)
+
+
+@register
+class Nansum(Summing):
+    """Sum that counts NaN as zero. Integers and booleans sum in int64."""
+
+    saves = ("input",)
+
+    @numpy_names
+    def __call__(
+        self, input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None
+    ) -> Any:
+        dim = axes_of(dim, input.ndim)
+        return self.apply(input, dim=dim, keepdim=bool(keepdim), dtype=dtype)
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        return np.where(np.isnan(x), x.dtype.type(0), x).sum(-1, dtype=x.dtype)
+
+    def gradient(self, g: Any, out: Any, input: Any, *, dim, keepdim, dtype) -> Any:
+        return restore(g, dim, keepdim).expand(input.shape).masked_fill(input.isnan(), 0)
+
+    @staticmethod
+    def samples() -> Iterator[Sample]:
+        yield from reduction_samples()
+        yield Sample(np.array([[1.0, np.nan], [np.nan, 2.0]]), 0, grad=False)
+
+
+def _check_mean(name: str, verb: str, input: Any, dtype: DType | None) -> None:
+    kind = dtype if dtype is not None else input.dtype
+    if is_inexact(kind):
+        return
+    what = "Optional dtype" if dtype is not None else "Input dtype"
+    raise REGISTRY[name].error(
+        f"{name}(): could not infer output dtype. {what} must be either a floating point or "
+        f"complex dtype. Got: {kind.scalar_type}",
+        hint=f"x.float().{name}() computes it in float32",
+    )
+
+
+@register
+class Mean(Summing):
+    """Arithmetic mean of all elements or over ``dim``; floating point or complex only.
+
+    Raises RuntimeError for integer and boolean inputs without ``dtype=``.
+    """
+
+    overloads = True
+
+    @numpy_names
+    def __call__(
+        self, input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None
+    ) -> Any:
+        _check_mean("mean", "mean", input, dtype)
+        dim = axes_of(dim, input.ndim)
+        return self.apply(input, dim=dim, keepdim=bool(keepdim), dtype=dtype)
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        total = x.sum(-1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return total / x.real.dtype.type(x.shape[-1])
+
+    def gradient(self, g: Any, out: Any, input: Meta, *, dim, keepdim, dtype) -> Any:
+        count = max(reduced_count(input.shape, dim), 1)
+        return (restore(g, dim, keepdim) / count).expand(input.shape)
+
+    samples = reduction_samples
+
+
+@composite("nanmean", samples=reduction_samples)
+@numpy_names
+def nanmean(
+    input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Any:
+    """Mean of the elements that are not NaN; NaN where there are none."""
+    if not is_inexact(input.dtype):
+        raise RuntimeError(
+            "nanmean(): expected input to have floating point or complex dtype but got "
+            f"{input.dtype.scalar_type}"
+        )
+    total = input.nansum(dim, keepdim, dtype=dtype)
+    return total / input.isnan().logical_not().sum(dim, keepdim)
+
+
+@register
+class Prod(Summing):
+    """Product of all elements or along one ``dim``. Integers multiply up in int64."""
+
+    overloads = True
+    saves = ("input",)
+
+    @numpy_names
+    def __call__(
+        self,
+        input: Any,
+        dim: int | None = None,
+        keepdim: bool = False,
+        *,
+        dtype: DType | None = None,
+    ) -> Any:
+        if dim is not None:
+            axis = normalize_axis(dim, input.ndim)
+            dim = (axis,) if input.ndim else ()
+        return self.apply(input, dim=dim, keepdim=bool(keepdim), dtype=dtype)
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        return x.prod(-1, dtype=x.dtype)
+
+    def gradient(self, g: Any, out: Any, input: Any, *, dim, keepdim, dtype) -> Any:
+        # The product of all others: the product of those before times that of those after.
+        # No division, so zeros are no special case.
+        if dtype is not None:
+            input = input.to(dtype)
+        if input.ndim == 0:
+            return g
+        line = input.reshape(-1) if dim is None else input
+        axis = 0 if dim is None else dim[0]
+        others = product_before(line, axis) * product_after(line, axis)
+        if dim is None:
+            others = others.reshape(input.shape)
+        return restore(g, dim, keepdim) * (others.conj() if others.is_complex() else others)
+
+    @staticmethod
+    def samples() -> Iterator[Sample]:
+        yield from dim_samples()
+        yield Sample(integers(3, 4, low=1), 0)
+        yield Sample(np.array([[1.0, 0.0, 3.0], [0.0, 0.0, 2.0]]), 1)
+        yield Sample(np.array([[1.0, 0.0, 3.0], [2.0, 5.0, 2.0]]))
+
+
+def product_before(x: Any, dim: int) -> Any:
+    """At each position along ``dim`` the product of the elements before it (1 at the first)."""
+    extent = x.shape[dim]
+    if extent == 0:
+        return x
+    first = x.narrow(dim, 0, 1).detach().new_ones(x.narrow(dim, 0, 1).shape)
+    shifted = REGISTRY["cat"]([first, x.narrow(dim, 0, extent - 1)], dim)
+    return shifted.cumprod(dim)
+
+
+def product_after(x: Any, dim: int) -> Any:
+    """At each position along ``dim`` the product of the elements after it (1 at the last)."""
+    return product_before(x.flip(dim), dim).flip(dim)
+
+
+# -- extremes --------------------------------------------------------------------------------
+
+
+def _shared_evenly(g: Any, chosen: Any, dim: tuple[int, ...] | None) -> Any:
+    """Each result's gradient in equal parts to the elements that attain it."""
+    mask = chosen.to(g.dtype)
+    if dim is None:
+        return g * mask / mask.sum()
+    if dim == ():
+        return g * mask
+    return g * mask / mask.sum(dim, keepdim=True)
+
+
+class Extreme(ReductionRules, Wide, abstract=True):
+    """amax and amin: ties share the gradient evenly."""
+
+    saves = ("input", "out")
+
+    @numpy_names
+    def __call__(
+        self, input: Any, dim: int | tuple[int, ...] | list[int] = (), keepdim: bool = False
+    ) -> Any:
+        return self.apply(input, dim=axes_of(dim, input.ndim), keepdim=bool(keepdim))
+
+    def infer(self, input: Meta, *, dim: tuple[int, ...] | None, keepdim: bool) -> Meta:
+        check_not_empty(self.name, input, dim)
+        return super().infer(input, dim=dim, keepdim=keepdim)
+
+    def gradient(self, g: Any, out: Any, input: Any, *, dim, keepdim) -> Any:
+        chosen = input == restore(out, dim, keepdim)
+        return _shared_evenly(restore(g, dim, keepdim), chosen, dim)
+
+    @staticmethod
+    def samples() -> Iterator[Sample]:
+        yield Sample(array(3, 4))
+        yield Sample(array(3, 4), 1, dtypes=("float32", "float64", "float16"))
+        yield Sample(array(2, 3, 4), (0, -1), keepdim=True)
+        yield Sample(array(), 0)
+        yield Sample(np.array([[1.0, np.nan], [3.0, 2.0]]), 1, grad=False)
+        yield Sample(np.array([[3.0, 3.0], [1.0, 2.0]]), 1, grad=False)
+        yield Sample(integers(3, 4), 0)
+
+
+@register
+class Amax(Extreme):
+    """Largest element, or largest along ``dim``; NaN wins. Ties share the gradient evenly."""
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        return x.max(-1)
+
+
+@register
+class Amin(Extreme):
+    """Smallest element, or smallest along ``dim``; NaN wins. Ties share the gradient evenly."""
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        return x.min(-1)
+
+
+class WholeExtreme(Operation, abstract=True):
+    """max() and min() of all elements: ties share the gradient evenly."""
+
+    hidden = True
+    methods = ()
+    saves = ("input", "out")
+    public = ""
+
+    def infer(self, input: Meta) -> Meta:
+        check_not_empty(self.public, input, None)
+        return meta((), input.dtype)
+
+    def gradient(self, g: Any, out: Any, input: Any) -> Any:
+        chosen = input == out
+        if input.dtype.is_floating_point:
+            chosen = chosen | (input.isnan() & out.isnan())
+        return _shared_evenly(g, chosen, None)
+
+
+@register
+class MaxAll(WholeExtreme):
+    """The largest element of all."""
+
+    backward_name = "MaxBackward1"
+    public = "max"
+
+    def reference(self, input: np.ndarray) -> np.ndarray:
+        return input.max()
+
+
+@register
+class MinAll(WholeExtreme):
+    """The smallest element of all."""
+
+    backward_name = "MinBackward1"
+    public = "min"
+
+    def reference(self, input: np.ndarray) -> np.ndarray:
+        return input.min()
+
+
+class IndexedExtreme(Wide, abstract=True):
+    """max and min along one dimension: values, and the index of the first that attains each."""
+
+    hidden = True
+    methods = ()
+    outputs = 2
+    saves = ("out",)
+    public = ""
+
+    def pick(self, x: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def infer(self, input: Meta, *, dim: tuple[int, ...], keepdim: bool) -> tuple[Meta, Meta]:
+        check_not_empty(self.public, input, dim)
+        shape = reduced_shape(input.shape, dim, keepdim)
+        return meta(shape, input.dtype), meta(shape, dtypes.int64)
+
+    def reference(self, input: np.ndarray, *, dim: tuple[int, ...], keepdim: bool) -> tuple:
+        lines = rows(input, dim)
+        index = self.pick(lines)
+        values = np.take_along_axis(lines, index[..., None], -1)
+        shape = reduced_shape(input.shape, dim, keepdim)
+        return values.reshape(shape), index.reshape(shape)
+
+    def gradient(self, g: tuple, out: tuple, input: Meta, *, dim, keepdim) -> Any:
+        return gradient_to_chosen(g[0], out[1], input.shape, dim, keepdim)
+
+
+def gradient_to_chosen(
+    g: Any, index: Any, shape: tuple[int, ...], dim: tuple[int, ...], keepdim: bool
+) -> Any:
+    """Zeros of ``shape`` with ``g`` at the positions ``index`` along the one reduced dim."""
+    if g is None:
+        return None
+    if not dim:
+        return g
+    return g.new_zeros(shape).scatter(
+        dim[0], restore(index, dim, keepdim), restore(g, dim, keepdim)
+    )
+
+
+@register
+class MaxDim(IndexedExtreme):
+    """Largest element along one dimension, and where it first occurs."""
+
+    backward_name = "MaxBackward0"
+    public = "max"
+
+    def pick(self, x: np.ndarray) -> np.ndarray:
+        return x.argmax(-1)
+
+
+@register
+class MinDim(IndexedExtreme):
+    """Smallest element along one dimension, and where it first occurs."""
+
+    backward_name = "MinBackward0"
+    public = "min"
+
+    def pick(self, x: np.ndarray) -> np.ndarray:
+        return x.argmin(-1)
+
+
+def _extreme(
+    name: str, elementwise: str, input: Any, dim: Any, keepdim: bool, other: Any
+) -> Any:
+    """The three overloads of max and min: all elements, along ``dim``, of two tensors."""
+    if other is not None or hasattr(dim, "storage_offset"):
+        return REGISTRY[elementwise](input, other if other is not None else dim)
+    if dim is None:
+        return REGISTRY[f"{name}_all"].apply(input)
+    axis = normalize_axis(dim, input.ndim)
+    made = REGISTRY[f"{name}_dim"].apply(
+        input, dim=(axis,) if input.ndim else (), keepdim=bool(keepdim)
+    )
+    return getattr(return_types, name)(made)
+
+
+def extreme_samples() -> Iterator[Sample]:
+    yield from dim_samples()
+    yield Sample(array(3, 4), array(4, seed=1))
+    yield Sample(np.array([[1.0, 3.0, 3.0], [2.0, np.nan, 2.0]]), 1, grad=False)
+    yield Sample(np.array([1.0, 3.0, 3.0]), grad=False)
+
+
+@composite("max", samples=extreme_samples)
+@numpy_names
+def max_(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    """``max(x)``: the largest element. ``max(x, dim)``: (values, indices) along a dimension.
+
+    ``max(x, other)``: the larger of two tensors, elementwise. NaN wins; of equal elements the
+    first is named. With ``dim`` the gradient goes to that element, without to all equally.
+    """
+    return _extreme("max", "maximum", input, dim, keepdim, other)
+
+
+@composite("min", samples=extreme_samples)
+@numpy_names
+def min_(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+    """``min(x)``: the smallest element. ``min(x, dim)``: (values, indices) along a dimension.
+
+    ``min(x, other)``: the smaller of two tensors, elementwise. NaN wins; of equal elements the
+    first is named. With ``dim`` the gradient goes to that element, without to all equally.
+    """
+    return _extreme("min", "minimum", input, dim, keepdim, other)
+
+
+@register
+class Aminmax(Wide):
+    """Smallest and largest element, of all or along one ``dim``, in one pass."""
+
+    outputs = 2
+    saves = ("input", "out")
+
+    @numpy_names
+    def __call__(self, input: Any, *, dim: int | None = None, keepdim: bool = False) -> Any:
+        if dim is not None:
+            axis = normalize_axis(dim, input.ndim)
+            dim = (axis,) if input.ndim else ()
+        return return_types.aminmax(self.apply(input, dim=dim, keepdim=bool(keepdim)))
+
+    def infer(
+        self, input: Meta, *, dim: tuple[int, ...] | None, keepdim: bool
+    ) -> tuple[Meta, Meta]:
+        check_not_empty("aminmax", input, dim)
+        made = meta(reduced_shape(input.shape, dim, keepdim), input.dtype)
+        return made, made
+
+    def reference(
+        self, input: np.ndarray, *, dim: tuple[int, ...] | None, keepdim: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        lines = rows(input, dim)
+        shape = reduced_shape(input.shape, dim, keepdim)
+        return lines.min(-1).reshape(shape), lines.max(-1).reshape(shape)
+
+    def gradient(self, g: tuple, out: tuple, input: Any, *, dim, keepdim) -> Any:
+        parts = [
+            _shared_evenly(
+                restore(grad, dim, keepdim), input == restore(value, dim, keepdim), dim
+            )
+            for grad, value in zip(g, out, strict=True)
+            if grad is not None
+        ]
+        return sum(parts[1:], start=parts[0])
+
+    @staticmethod
+    def samples() -> Iterator[Sample]:
+        yield Sample(array(3, 4))
+        yield Sample(array(3, 4), dim=1, keepdim=True)
+        yield Sample(array(), dim=0)
+
+
+class IndexOnly(ReductionRules, Wide, abstract=True):
+    """argmax and argmin: the first position; without ``dim`` that in the flattened tensor."""
+
+    differentiable = False
+
+    @numpy_names
+    def __call__(self, input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+        if dim is not None:
+            axis = normalize_axis(dim, input.ndim)
+            dim = (axis,) if input.ndim else ()
+        return self.apply(input, dim=dim, keepdim=bool(keepdim))
+
+    def result(self, dtype: DType) -> DType:
+        return dtypes.int64
+
+    def infer(self, input: Meta, *, dim: tuple[int, ...] | None, keepdim: bool) -> Meta:
+        check_not_empty(self.name, input, dim)
+        return super().infer(input, dim=dim, keepdim=keepdim)
+
+    @staticmethod
+    def samples() -> Iterator[Sample]:
+        yield from dim_samples()
+        yield Sample(np.array([[1.0, 3.0, 3.0], [2.0, np.nan, 2.0]]), 1)
+        yield Sample(integers(3, 4), 0)
+
+
+@register
+class Argmax(IndexOnly):
+    """Index of the largest element (the first of equal ones; NaN wins)."""
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        return x.argmax(-1)
+
+
+@register
+class Argmin(IndexOnly):
+    """Index of the smallest element (the first of equal ones; NaN wins)."""
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        return x.argmin(-1)
+
+
+# -- truth -----------------------------------------------------------------------------------
+
+
+class Truth(ReductionRules, Wide, abstract=True):
+    """all and any: bool results (uint8 for uint8 inputs, as PyTorch has it)."""
+
+    differentiable = False
+
+    @numpy_names
+    def __call__(self, input: Any, dim: Dim = None, keepdim: bool = False) -> Any:
+        return self.apply(input, dim=axes_of(dim, input.ndim), keepdim=bool(keepdim))
+
+    def result(self, dtype: DType) -> DType:
+        return dtypes.uint8 if dtype is dtypes.uint8 else dtypes.bool_
+
+    @staticmethod
+    def samples() -> Iterator[Sample]:
+        yield Sample(booleans(3, 4))
+        yield Sample(booleans(3, 4), 1)
+        yield Sample(booleans(2, 3, 4), (0, 2), keepdim=True)
+        yield Sample(integers(3, 4, high=2), -1)
+        yield Sample(booleans(0, 3), 0)
+
+
+@register
+class All(Truth):
+    """Whether every element is true (nonzero); True of none."""
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        return x.astype(bool).all(-1)
+
+
+@register
+class Any_(Truth):
+    """Whether some element is true (nonzero); False of none."""
+
+    name = "any"
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        return x.astype(bool).any(-1)
+
+
+@register
+class CountNonzero(ReductionRules, Wide):
+    """How many elements are not zero, of all or over ``dim``."""
+
+    differentiable = False
+
+    @numpy_names
+    def __call__(self, input: Any, dim: Dim = None) -> Any:
+        return self.apply(input, dim=axes_of(dim, input.ndim), keepdim=False)
+
+    def result(self, dtype: DType) -> DType:
+        return dtypes.int64
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        return np.count_nonzero(x, axis=-1)
+
+    @staticmethod
+    def samples() -> Iterator[Sample]:
+        yield Sample(integers(3, 4, high=3))
+        yield Sample(integers(3, 4, high=3), 1)
+        yield Sample(integers(2, 3, 4, high=3), (0, -1))
+
+
+@register
+class Logsumexp(ReductionRules, Accumulating):
+    """log(sum(exp(x))) over ``dim``, computed without overflow."""
+
+    functions = ("logsumexp", "special.logsumexp")
+    saves = ("input", "out")
+
+    @numpy_names
+    def __call__(self, input: Any, dim: Dim, keepdim: bool = False) -> Any:
+        return self.apply(input, dim=axes_of(dim, input.ndim), keepdim=bool(keepdim))
+
+    def result(self, dtype: DType) -> DType:
+        return float_result(dtype)
+
+    def fold(self, x: np.ndarray) -> np.ndarray:
+        return stable_logsumexp(x)
+
+    def gradient(self, g: Any, out: Any, input: Any, *, dim, keepdim) -> Any:
+        weights = (input - restore(out, dim, keepdim)).exp()
+        return restore(g, dim, keepdim) * weights
+
+    @staticmethod
+    def samples() -> Iterator[Sample]:
+        yield Sample(array(3, 4), 1, dtypes=("float32", "float64", "float16"))
+        yield Sample(array(2, 3, 4), (0, -1), keepdim=True)
+        yield Sample(array(), 0)
+        yield Sample(integers(3, 4), 0)
+        yield Sample(np.array([[1000.0, 1000.0], [-np.inf, -np.inf]]), 1, grad=False)
+
+
+def stable_logsumexp(x: np.ndarray) -> np.ndarray:
+    """log(sum(exp(x))) of the last axis; the largest element is taken out first."""
+    top = x.real.max(-1, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, top.dtype.type(0))
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.log(np.exp(x - top[..., None]).sum(-1)) + top
