@@ -1,0 +1,105 @@
+"""Operations on the bits of integers (and on booleans, as logic)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from taimatsu.ops.base import Sample, booleans, integers, register
+from taimatsu.ops.elementwise import Binary, Unary
+
+
+class Bitwise(Binary, abstract=True):
+    """Bit by bit in the promoted integer dtype; booleans combine as truth values."""
+
+    accepts = "bi"
+    inplace = True
+    differentiable = False
+
+    def samples(self) -> Iterator[Sample]:
+        yield Sample(integers(3, 4, low=-9), integers(4, low=-9, seed=1))
+        yield Sample(integers(3, 4), 5)
+        yield Sample(booleans(6), booleans(6, seed=1))
+        yield Sample(integers(6).astype(np.uint8), integers(6, seed=1).astype(np.int8))
+
+
+@register
+class BitwiseAnd(Bitwise):
+    """Bits set in both."""
+
+    def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.bitwise_and(input, other)
+
+
+@register
+class BitwiseOr(Bitwise):
+    """Bits set in at least one."""
+
+    def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.bitwise_or(input, other)
+
+
+@register
+class BitwiseXor(Bitwise):
+    """Bits set in exactly one."""
+
+    def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.bitwise_xor(input, other)
+
+
+@register
+class BitwiseNot(Unary):
+    """All bits flipped; logical negation for booleans."""
+
+    accepts = "bi"
+    inplace = True
+    differentiable = False
+
+    def reference(self, input: np.ndarray) -> np.ndarray:
+        return np.invert(input)
+
+    def samples(self) -> Iterator[Sample]:
+        yield Sample(integers(3, 4, low=-9))
+        yield Sample(booleans(5))
+        yield Sample(integers(4).astype(np.uint8))
+
+
+class Shift(Binary, abstract=True):
+    """Shifts by ``other`` bits; amounts outside the width move every bit out."""
+
+    accepts = "i"
+    inplace = True
+    differentiable = False
+
+    def samples(self) -> Iterator[Sample]:
+        yield Sample(integers(3, 4, low=-99, high=99), integers(4, high=8, seed=1))
+        yield Sample(integers(3, 4, low=-99, high=99), 3)
+        yield Sample(integers(3), np.array([-1, 63, 64]))
+
+
+def _out_of_range(amount: np.ndarray) -> np.ndarray:
+    return (amount < 0) | (amount >= amount.dtype.itemsize * 8)
+
+
+@register
+class BitwiseLeftShift(Shift):
+    """``input << other``."""
+
+    def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
+        outside = _out_of_range(other)
+        shifted = np.left_shift(input, np.where(outside, 0, other))
+        return np.where(outside, 0, shifted)
+
+
+@register
+class BitwiseRightShift(Shift):
+    """``input >> other``: signed integers keep their sign."""
+
+    def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
+        # Every value bit is out after width - 1 steps of a signed integer: 0 or -1 remains.
+        signed = input.dtype.kind == "i"
+        width = input.dtype.itemsize * 8
+        outside = _out_of_range(other)
+        shifted = np.right_shift(input, np.where(outside, width - 1, other))
+        return shifted if signed else np.where(outside, 0, shifted)

@@ -1,0 +1,263 @@
+"""What pointwise operations share: broadcasting, dtype rules, evaluation in the compute dtype.
+
+An operation computes in one dtype (promoted from its inputs), and yields that dtype, ``bool``
+(``Predicate``) or the real type of a complex one. float16 and bfloat16 compute in float32 and
+round once, as PyTorch's kernels do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from taimatsu import dtypes
+from taimatsu.dtypes import dtype as DType
+from taimatsu.ir.meta import Meta, meta
+from taimatsu.ops.base import Operation, Sample, array, integers
+from taimatsu.shapes import broadcast_shapes, elementwise_strides
+
+_CATEGORY = "bifc"  # bool, integer, float, complex: the letters of ``accepts``
+_HALF = (dtypes.float16, dtypes.bfloat16)
+
+
+class Elementwise(Operation, abstract=True):
+    """An operation that computes each element of its result from one element of each input.
+
+    A subclass writes ``reference`` on arrays that already have the compute dtype. Subclasses with
+    other than one or two inputs write ``infer`` too (its parameters name the inputs).
+    """
+
+    accepts: ClassVar[str] = "bif"  # categories of the compute dtype: bool, int, float, complex
+    integers: ClassVar[str] = "keep"  # "float": booleans and integers compute in the default dtype
+    yields: ClassVar[str] = "same"  # the result's dtype: "same", "bool", "real" (of a complex one)
+    wide_numbers: ClassVar[bool] = False  # Python numbers are not rounded to float16 first
+
+    def compute_dtype(self, *operands: Any) -> DType:
+        """The dtype in which the inputs (``Meta`` or numbers) are combined; raises for others."""
+        found = dtypes.result_type(*operands)
+        if self.integers == "float" and found.category <= dtypes.INTEGER:
+            found = dtypes.get_default_dtype()
+        if _CATEGORY[found.category] not in self.accepts:
+            raise self.unsupported(found)
+        return found
+
+    def unsupported(self, found: DType) -> Exception:
+        """The error for a dtype in which the operation does not compute."""
+        named = {"b": "bool", "i": "integer", "f": "floating point", "c": "complex"}
+        wanted = ", ".join(named[c] for c in self.accepts)
+        return self.error(
+            f"\"{self.name}_cpu\" not implemented for '{found.scalar_type}'",
+            hint=f"expected a dtype of these kinds: {wanted}; convert with .to(dtype)",
+            kind=NotImplementedError,
+        )
+
+    def describe(self, *operands: Any) -> Meta:
+        """The result for these inputs (``Meta``, numbers, None): shape, dtype and strides."""
+        present = [x for x in operands if x is not None]
+        found = self.compute_dtype(*present)
+        if self.yields == "bool":
+            found = dtypes.bool_
+        elif self.yields == "real":
+            found = found.to_real()
+        return spread(found, present, self.name)
+
+    def evaluate(self, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> tuple:
+        """``reference`` on the inputs in the compute dtype, cast to the inferred dtype."""
+        if self.yields == "same":
+            compute = outs[0].dtype
+        else:
+            given = zip(inputs, metas, strict=True)
+            compute = self.compute_dtype(
+                *[m if isinstance(m, Meta) else x for x, m in given if x is not None]
+            )
+        arrays = self.operands(inputs, compute)
+        with np.errstate(all="ignore"):
+            result = np.asarray(self.reference(*arrays, **attributes))
+            return (finished(result, outs[0].dtype.numpy, arrays),)
+
+    def operands(self, inputs: Sequence[Any], compute: DType) -> list[Any]:
+        """The inputs as ``reference`` takes them: arrays of the working dtype, or None."""
+        return [self.operand(x, compute) for x in inputs]
+
+    def operand(self, x: Any, compute: DType) -> np.ndarray | None:
+        """One input cast to the compute dtype (float32 for the 16-bit floats)."""
+        if x is None:
+            return None
+        if compute not in _HALF:
+            return cast(x, compute.numpy)
+        if isinstance(x, np.ndarray) or not self.wide_numbers:
+            x = cast(x, compute.numpy)
+        return cast(x, dtypes.float32.numpy)
+
+
+class Unary(Elementwise, abstract=True):
+    """One input."""
+
+    def infer(self, input: Any, **attributes: Any) -> Meta:
+        return self.describe(input)
+
+    def __call__(self, input: Any) -> Any:
+        return self.apply(input)
+
+
+class Binary(Elementwise, abstract=True):
+    """Two inputs that broadcast; either may be a Python number."""
+
+    def infer(self, input: Any, other: Any, **attributes: Any) -> Meta:
+        return self.describe(input, other)
+
+    def __call__(self, input: Any, other: Any) -> Any:
+        return self.apply(input, other)
+
+
+class FloatUnary(Unary, abstract=True):
+    """One input, computed in floating point: integers give the default dtype."""
+
+    accepts = "f"
+    integers = "float"
+    inplace = True
+
+
+# -- helpers of rules ------------------------------------------------------------------------
+
+
+def spread(found: DType, operands: Sequence[Any], name: str = "") -> Meta:
+    """The description of a fresh elementwise result over these operands."""
+    tensors = [x for x in operands if isinstance(x, Meta)]
+    shape = broadcast_shapes(*[x.shape for x in tensors])
+    strides = elementwise_strides([(x.shape, x.strides) for x in tensors], shape)
+    return meta(shape, found, strides)
+
+
+def cast(x: Any, kind: np.dtype) -> np.ndarray:
+    """An array of ``kind`` with the values of an array or number (imaginary parts dropped)."""
+    x = np.asarray(x)
+    if x.dtype == kind:
+        return x
+    if x.dtype.kind == "c" and kind.kind != "c":
+        x = x != 0 if kind.kind == "b" else x.real
+    return x.astype(kind)
+
+
+def finished(result: np.ndarray, kind: np.dtype, arrays: Sequence[Any]) -> np.ndarray:
+    """The result in its dtype, never an input itself (a rule may have had nothing to do)."""
+    result = cast(result, kind)
+    if any(result is x for x in arrays):
+        return result.copy()
+    return result
+
+
+def is_number(x: Any) -> bool:
+    """Whether an input is a Python number, not a tensor or its description."""
+    return not hasattr(x, "dtype") or isinstance(x, np.generic)
+
+
+def is_complex(x: Any) -> bool:
+    """Whether a tensor, description or number is complex."""
+    if is_number(x):
+        return isinstance(x, complex)
+    return x.dtype.is_complex
+
+
+def conj(x: Any) -> Any:
+    """The conjugate where there is one to take: gradients of holomorphic functions need it."""
+    if is_number(x):
+        return x.conjugate()
+    return x.conj() if x.dtype.is_complex else x
+
+
+def zeros(g: Any) -> Any:
+    """The gradient of a function that is flat wherever it is differentiable."""
+    return g.new_zeros(g.shape)
+
+
+# -- samples ---------------------------------------------------------------------------------
+
+FLOATS = ("float32", "float64")
+SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e30, -1e-30])
+
+
+def unary_samples(
+    low: float = -2.0,
+    high: float = 2.0,
+    *,
+    whole: bool = True,
+    special: bool = True,
+    complexes: bool = False,
+    kinks: Sequence[float] = (),
+    **attributes: Any,
+) -> staticmethod:
+    """Samples of a function of one tensor, differentiable in the open interval (low, high).
+
+    ``whole`` adds integers, ``special`` NaN, infinities and zeros, ``complexes`` complex numbers;
+    ``kinks`` are points where only the value is compared.
+    """
+
+    def generate() -> Iterator[Sample]:
+        yield Sample(array(3, 4, low=low, high=high), dtypes=FLOATS, **attributes)
+        yield Sample(array(low=low, high=high), **attributes)
+        yield Sample(array(0, 3, low=low, high=high), **attributes)
+        yield Sample(array(2, 3, 4, low=low, high=high).transpose(2, 0, 1), **attributes)
+        if whole:
+            yield Sample(integers(5), grad=False, **attributes)
+        if special:
+            yield Sample(SPECIAL, grad=False, dtypes=FLOATS, **attributes)
+        if complexes:
+            yield Sample(complex_array(3, 4, low=low, high=high), **attributes)
+        if kinks:
+            yield Sample(np.array(kinks), grad=False, **attributes)
+
+    return staticmethod(generate)
+
+
+def binary_samples(
+    low: float = -2.0,
+    high: float = 2.0,
+    *,
+    other: tuple[float, float] | None = None,
+    whole: bool = True,
+    special: bool = True,
+    complexes: bool = False,
+    numbers: Sequence[Any] = (2, 0.5),
+    left_numbers: Sequence[Any] = (),
+    grad: bool = True,
+) -> staticmethod:
+    """Samples of a function of two tensors, or of a tensor and a number on either side."""
+    low2, high2 = other or (low, high)
+
+    def generate() -> Iterator[Sample]:
+        def left(*shape: int) -> np.ndarray:
+            return array(*shape, low=low, high=high)
+
+        def right(*shape: int) -> np.ndarray:
+            return array(*shape, low=low2, high=high2, seed=1)
+
+        yield Sample(left(3, 4), right(3, 4), grad=grad, dtypes=FLOATS)
+        yield Sample(left(3, 4), right(4), grad=grad)
+        yield Sample(left(3, 1), right(2, 1, 4), grad=grad)
+        yield Sample(left(), right(3), grad=grad)
+        yield Sample(left(0, 3), right(3), grad=grad)
+        for number in numbers:
+            yield Sample(left(3, 4), number, grad=grad)
+        for number in left_numbers:
+            yield Sample(number, right(3, 4), grad=grad)
+        if whole:
+            yield Sample(integers(6), integers(6, low=1, seed=1), grad=False)
+        if special:
+            yield Sample(SPECIAL[:, None], SPECIAL, grad=False)
+        if complexes:
+            yield Sample(complex_array(3, 4), complex_array(4, seed=1), grad=grad)
+            yield Sample(left(3, 4), complex_array(4, seed=1), grad=grad)
+
+    return staticmethod(generate)
+
+
+def complex_array(
+    *shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0
+) -> np.ndarray:
+    """A complex64 array for samples."""
+    real = array(*shape, low=low, high=high, seed=seed)
+    imaginary = array(*shape, low=low, high=high, seed=seed + 100)
+    return (real + 1j * imaginary).astype(np.complex64)
