@@ -1,0 +1,203 @@
+"""Distributions: from the words of a ``Generator`` to NumPy arrays, with PyTorch's numbers.
+
+Every function takes a generator, how many numbers are wanted and their ``np.dtype``, and returns
+a new one-dimensional array. Arguments were checked by the caller. Integers and uniforms are
+PyTorch's bit for bit, normals too on x86-64 with AVX2, but for one rounding in some 10**7.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from taimatsu.generator.fma import fma
+from taimatsu.generator.normal import box_muller_blocks, by_libm, pairs
+from taimatsu.generator.state import Generator
+
+_DIGITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}  # of the significand
+_WIDE_RANGE = 1 << 28  # from here on, random integers take 64 bits each
+_AT_ONCE = 1 << 15  # numbers computed in one stretch, so that its temporaries stay in the cache
+
+
+def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """``values`` as ``dtype``; to the half precisions through float32, as PyTorch rounds."""
+    if dtype.itemsize == 2 and values.dtype == np.float64 and dtype.name in _DIGITS:
+        values = values.astype(np.float32)
+    return values.astype(dtype, copy=False)
+
+
+def unit_doubles(generator: Generator, count: int) -> np.ndarray:
+    """``count`` float64 numbers in [0, 1) with 53 random bits."""
+    words = generator.double_words(count)
+    words &= np.uint64((1 << 53) - 1)
+    return words.astype(np.float64) * 2.0**-53
+
+
+def unit_floats(generator: Generator, count: int) -> np.ndarray:
+    """``count`` float32 numbers in [0, 1) with 24 random bits."""
+    words = generator.words(count).astype(np.uint32)
+    words &= np.uint32((1 << 24) - 1)
+    return words.astype(np.float32) * np.float32(2.0**-24)
+
+
+def uniform(
+    generator: Generator, count: int, dtype: np.dtype, low: float = 0.0, high: float = 1.0
+) -> np.ndarray:
+    """Uniform in [low, high)."""
+    wide = dtype == np.float64
+    compute = np.float64 if wide else np.float32
+    low_, high_ = compute(low), compute(high)
+    result = np.empty(count, dtype)
+    with generator.lock():
+        for begin in range(0, count, _AT_ONCE):
+            part = result[begin : begin + _AT_ONCE]
+            unit = (unit_doubles if wide else unit_floats)(generator, len(part))
+            if (low, high) != (0.0, 1.0):
+                unit = fma(unit, high_ - low_, low_)
+            part[:] = unit
+    end = dtype.type(high)
+    result[result == end] = dtype.type(low)  # rounding may reach the end, which is excluded
+    return result
+
+
+def normal(
+    generator: Generator, count: int, dtype: np.dtype, mean: float = 0.0, std: float = 1.0
+) -> np.ndarray:
+    """Normal: from 16 numbers on in blocks of 16, fewer in pairs of which the second is kept."""
+    if count < 16:
+        return normal_in_pairs(generator, count, dtype, mean, std)
+    wide = dtype == np.float64
+    draw = unit_doubles if wide else unit_floats
+    compute = np.float64 if wide else np.float32
+    result = np.empty(count, dtype)
+    whole = count - count % 16
+    with generator.lock():
+        for begin in range(0, whole, _AT_ONCE):
+            part = result[begin : min(begin + _AT_ONCE, whole)]
+            part[:] = box_muller_blocks(draw(generator, len(part)), compute(mean), compute(std))
+        if count != whole and dtype.itemsize > 2:
+            draw(generator, count - whole)  # PyTorch draws for these and then draws 16 again
+        if count != whole:
+            result[-16:] = box_muller_blocks(draw(generator, 16), compute(mean), compute(std))
+    return result
+
+
+def normal_in_pairs(
+    generator: Generator, count: int, dtype: np.dtype, mean: float = 0.0, std: float = 1.0
+) -> np.ndarray:
+    """Normal, one after the other: how PyTorch fills short or non-contiguous tensors."""
+    return rounded(fma(_standard_normals(generator, count), float(std), float(mean)), dtype)
+
+
+def _standard_normals(generator: Generator, count: int) -> np.ndarray:
+    with generator.lock():
+        kept = generator.kept_normal
+        if count == 0:
+            return np.empty(0)
+        start = 0 if kept is None else 1
+        made = pairs(unit_doubles(generator, (count - start + 1) // 2 * 2))
+        result = np.empty(start + len(made))
+        result[:start] = kept
+        result[start:] = made
+        generator.kept_normal = float(result[count]) if len(result) > count else None
+        return result[:count]
+
+
+def log_normal(
+    generator: Generator, count: int, dtype: np.dtype, mean: float = 1.0, std: float = 2.0
+) -> np.ndarray:
+    """exp of a normal with this mean and standard deviation."""
+    with np.errstate(over="ignore"):
+        return rounded(np.exp(normal_in_pairs(generator, count, np.dtype(float), mean, std)), dtype)
+
+
+def bernoulli(generator: Generator, count: int, dtype: np.dtype, p: float = 0.5) -> np.ndarray:
+    """1 with probability ``p``, else 0."""
+    return (unit_doubles(generator, count) < p).astype(dtype)
+
+
+def bernoulli_of(generator: Generator, probabilities: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """1 with the probability given for each element (a floating array of one dimension)."""
+    if probabilities.dtype == np.float64:
+        return (unit_doubles(generator, probabilities.size) < probabilities).astype(dtype)
+    drawn = unit_floats(generator, probabilities.size)
+    return (drawn < probabilities.astype(np.float32)).astype(dtype)
+
+
+def exponential(
+    generator: Generator, count: int, dtype: np.dtype, rate: float = 1.0
+) -> np.ndarray:
+    """Exponential with this rate (PyTorch's ``lambd``)."""
+    negative = -unit_doubles(generator, count)
+    wide = dtype == np.float64
+    logarithms = by_libm(math.log1p, negative) if wide else np.log1p(negative)
+    return rounded(-1.0 / rate * logarithms, dtype)
+
+
+def geometric(generator: Generator, count: int, dtype: np.dtype, p: float) -> np.ndarray:
+    """How many trials until the first success, each with probability ``p``."""
+    with np.errstate(divide="ignore"):
+        values = np.ceil(np.log(unit_doubles(generator, count)) / math.log1p(-p))
+    return rounded(values, dtype)
+
+
+def cauchy(
+    generator: Generator, count: int, dtype: np.dtype, median: float = 0.0, sigma: float = 1.0
+) -> np.ndarray:
+    """Cauchy around ``median`` with the scale ``sigma``."""
+    angles = np.pi * (unit_doubles(generator, count) - 0.5)
+    tangents = by_libm(math.tan, angles) if dtype == np.float64 else np.tan(angles)
+    with np.errstate(over="ignore"):
+        return rounded(fma(tangents, float(sigma), float(median)), dtype)
+
+
+def integers(generator: Generator, count: int, dtype: np.dtype) -> np.ndarray:
+    """All values from 0 to the dtype's greatest; to 2**digits for floating dtypes."""
+    if dtype.name in _DIGITS:
+        limit = (1 << _DIGITS[dtype.name]) + 1
+    elif dtype.kind == "b":
+        limit = 2
+    else:
+        limit = int(np.iinfo(dtype).max) + 1
+    wide = dtype in (np.float64, np.int64)
+    words = generator.double_words(count) if wide else generator.words(count)
+    return rounded((words % np.uint64(limit)).astype(np.int64), dtype)
+
+
+def integers_between(
+    generator: Generator, count: int, dtype: np.dtype, low: int, high: int
+) -> np.ndarray:
+    """Integers in [low, high), of any dtype; ``high`` at most 2**63, or 2**64 for uint64."""
+    extent = high - low
+    wide = extent >= _WIDE_RANGE
+    words = generator.double_words(count) if wide else generator.words(count)
+    if extent < 1 << 64:
+        words %= np.uint64(extent)
+    words += np.uint64(low & 0xFFFFFFFFFFFFFFFF)  # wraps around, as two's complement should
+    values = words.view(np.int64)
+    if dtype.itemsize == 2 and dtype.name in _DIGITS:
+        values = values.astype(np.float32)
+    return values.astype(dtype)
+
+
+def permutation(generator: Generator, count: int, dtype: np.dtype) -> np.ndarray:
+    """The numbers below ``count``, shuffled (Fisher and Yates, from the front)."""
+    if count >= 0xFFFFFFFF // 20:
+        return _long_permutation(generator, count, dtype)
+    left = np.arange(count, 1, -1, dtype=np.uint64)
+    steps = (generator.words(len(left)) % left).tolist()
+    order = list(range(count))
+    for i, step in enumerate(steps):
+        j = i + step
+        order[i], order[j] = order[j], order[i]
+    return rounded(np.array(order, np.int64), dtype)
+
+
+def _long_permutation(generator: Generator, count: int, dtype: np.dtype) -> np.ndarray:
+    """For lengths near the words' own range: 64-bit draws, and PyTorch keeps each place in them."""
+    order = np.arange(count, dtype=np.int64)
+    for i in range(count - 1):
+        j = i + int(generator.double_words(1)[0]) % (count - i)
+        order[i], order[j] = order[j], order[i]
+    return rounded(order, dtype)
