@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from taimatsu.dtypes import dtype
-from taimatsu.shapes import Size, contiguous_strides, count
+from taimatsu.shapes import Size, contiguous_strides, count, is_contiguous
 
 
 class Meta:
@@ -74,16 +74,3 @@ def meta(
     made.contiguous = is_contiguous(shape, strides)
     made.views = {}
     return _interned.setdefault(key, made)
-
-
-def is_contiguous(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Row-major order without gaps; dimensions of extent 1 may have any stride."""
-    expected = 1
-    for extent, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if extent == 0:
-            return True
-        if extent != 1:
-            if stride != expected:
-                return False
-            expected *= extent
-    return True

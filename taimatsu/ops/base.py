@@ -96,7 +96,8 @@ class Operation:
             cls.functions = (cls.name,)
         if cls.methods is None:
             cls.methods = tuple(f for f in cls.functions if "." not in f)
-        cls.parameters = parameter_names(cls.infer)
+        if "parameters" not in cls.__dict__:
+            cls.parameters = parameter_names(cls.infer)
 
     parameters: ClassVar[tuple[str, ...]] = ()  # names of the inputs, read from infer()
 

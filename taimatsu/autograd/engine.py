@@ -1,0 +1,386 @@
+"""The backward walk: from roots to leaves through the tapes, newest first.
+
+A tape's steps stand in the order of recording, so walking them backward is a topological order;
+closed tapes are ranked by when they closed, and depend on lower ranks only.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from taimatsu import trace
+from taimatsu.autograd import anomaly
+from taimatsu.errors import OperationError
+from taimatsu.ir.meta import Meta
+from taimatsu.trace.recording import input_names, saved_names, saved_tensors
+from taimatsu.trace.state import INPUT, WRITE, Info, State
+
+
+class Walk:
+    """One backward pass. ``targets`` (for ``grad``) collects instead of accumulating."""
+
+    def __init__(self, retain: bool, create: bool, targets: Sequence[Any] | None) -> None:
+        self.retain = retain
+        self.create = create
+        self.waiting: dict[Any, dict[int, Any]] = {}  # tape -> number -> gradient
+        self.targets: dict[Any, int] = {}  # leaf's id or (tape, number) -> position
+        self.found: list[Any] = [None] * len(targets or ())
+        self.needed: dict[Any, set[int]] | None = None
+        if targets is not None:
+            for position, tensor in enumerate(targets):
+                self.targets[place_of(tensor)] = position
+            self.needed = {}
+
+    # -- what is needed --------------------------------------------------------------------
+
+    def needed_of(self, tape: Any) -> set[int]:
+        """Numbers of the tape's tensors from which a target can be reached."""
+        assert self.needed is not None
+        known = self.needed.get(tape)
+        if known is not None:
+            return known
+        reach: set[int] = set()
+        table = tape.final.infos()
+        for number, source in tape.sources.items():
+            if isinstance(source, trace.TensorBase):
+                reaches = id(source) in self.targets
+            else:
+                reaches = source[1] in self.needed_of(source[0])
+            if reaches or (tape, number) in self.targets:
+                reach.add(number)
+        for step in tape.final.graph_steps():
+            sources = [table[r].gid for r in step.inputs if type(r) is int and table[r].grad]
+            reaches = not reach.isdisjoint(sources)
+            for info in step.results:
+                if reaches or (tape, info.gid) in self.targets:
+                    reach.add(info.gid)
+        self.needed[tape] = reach
+        return reach
+
+    # -- the walk --------------------------------------------------------------------------
+
+    def start(self, root: Any, gradient: Any) -> None:
+        """Enters the gradient of a root."""
+        if root._tape is None:
+            self.deliver_leaf(root, gradient)
+        else:
+            self.add(root._tape, root._gid, gradient)
+
+    def add(self, tape: Any, number: int, gradient: Any) -> None:
+        gradients = self.waiting.setdefault(tape, {})
+        before = gradients.get(number)
+        gradients[number] = gradient if before is None else before + gradient
+
+    def run(self) -> None:
+        while self.waiting:
+            tape = max(self.waiting, key=lambda t: t.order)
+            self.walk_tape(tape, self.waiting.pop(tape))
+
+    def walk_tape(self, tape: Any, gradients: dict[int, Any]) -> None:
+        final = tape.final
+        table = final.infos()
+        needed = None if self.needed is None else self.needed_of(tape)
+        walked = []
+        for step in reversed(final.graph_steps()):
+            given = [gradients.pop(info.gid, None) for info in step.results]
+            if all(g is None for g in given):
+                continue
+            if needed is not None and needed.isdisjoint(info.gid for info in step.results):
+                continue
+            given = self.apply_hooks(tape, step, given)
+            if needed is not None and not _leads_on(step, table, needed):
+                continue
+            self.backward_step(tape, step, table, given, gradients, needed)
+            walked.append(step.results[0].tid)
+        if not self.retain:
+            free(tape, walked)
+        for number, gradient in gradients.items():
+            if table[number].state.kind is INPUT:
+                self.leave(tape, number, gradient, needed)
+
+    def leave(self, tape: Any, number: int, gradient: Any, needed: set[int] | None) -> None:
+        """A gradient that has reached an input of the tape: a leaf, or an older tape's result."""
+        if needed is not None and number not in needed:
+            return
+        source = tape.sources[number]
+        if isinstance(source, trace.TensorBase):
+            self.deliver_leaf(source, gradient)
+        else:
+            self.add(source[0], source[1], gradient)
+
+    def apply_hooks(self, tape: Any, step: State, given: list) -> list:
+        """Tensor hooks and capture, for the results of a step whose gradients are complete."""
+        hooks = tape.hooks
+        for position, info in enumerate(step.results):
+            gradient = given[position]
+            if gradient is None:
+                continue
+            if hooks and info.gid in hooks:
+                for hook in list(hooks[info.gid].values()):
+                    gradient = _replaced(hook(gradient), gradient)
+                given[position] = gradient
+            target = self.targets.get((tape, info.gid)) if self.targets else None
+            if target is not None:
+                self.found[target] = gradient
+        if hooks:
+            for hook in list(hooks.get(("pre", step.results[0].tid), {}).values()):
+                changed = hook(tuple(given))
+                if changed is not None:
+                    given = list(changed) if isinstance(changed, (tuple, list)) else [changed]
+        return given
+
+    def backward_step(
+        self,
+        tape: Any,
+        step: State,
+        table: list[Info],
+        given: list,
+        gradients: dict[int, Any],
+        needed: set[int] | None,
+    ) -> None:
+        results = self.input_gradients(tape, step, table, given, needed)
+        if anomaly.checks_nan():
+            anomaly.refuse_nan(tape, step, results)
+        hooks = tape.hooks.get(("node", step.results[0].tid)) if tape.hooks else None
+        if hooks:
+            results = _run_node_hooks(hooks, step, results, given)
+        for reference, gradient in zip(step.inputs, results, strict=True):
+            if gradient is None:
+                continue
+            number = table[reference].gid
+            before = gradients.get(number)
+            gradients[number] = gradient if before is None else before + gradient
+
+    def input_gradients(
+        self, tape: Any, step: State, table: list[Info], given: list, needed: set[int] | None
+    ) -> list[Any]:
+        """The rule's gradients, one for each input, shaped and typed like it; None if unneeded."""
+        inputs, out = saved_values(tape, step, table, self.create)
+        g: Any = tuple(given)
+        if step.operation.outputs == 1:
+            g, out = given[0], out[0]
+        context = tape.contexts.get(step.results[0].tid)
+        if context is not None:
+            raw = step.operation.run_backward(context, given)
+        else:
+            raw = step.operation.gradient(g, out, *inputs, **step.attributes)
+        if not isinstance(raw, tuple):
+            raw = (raw,)
+        results: list[Any] = []
+        for position, reference in enumerate(step.inputs):
+            gradient = raw[position] if position < len(raw) else None
+            wanted = type(reference) is int and table[reference].grad
+            if wanted and needed is not None:
+                wanted = table[reference].gid in needed
+            if not wanted or gradient is None:
+                results.append(None)
+                continue
+            if callable(gradient) and not isinstance(gradient, trace.TensorBase):
+                gradient = gradient()
+            results.append(None if gradient is None else fit(gradient, table[reference].meta))
+        return results
+
+    # -- leaves ----------------------------------------------------------------------------
+
+    def deliver_leaf(self, leaf: Any, gradient: Any) -> None:
+        """A complete gradient of a leaf: hooks, then collected or accumulated in ``grad``."""
+        extra = leaf._extra
+        if extra is not None and extra.hooks:
+            for hook in list(extra.hooks.values()):
+                gradient = _replaced(hook(gradient), gradient)
+        if self.needed is not None:
+            position = self.targets.get(id(leaf))
+            if position is not None:
+                before = self.found[position]
+                self.found[position] = gradient if before is None else before + gradient
+            return
+        accumulate(leaf, gradient, self.create)
+        if extra is not None and extra.accumulated:
+            for hook in list(extra.accumulated.values()):
+                hook(leaf)
+
+
+def place_of(tensor: Any) -> Any:
+    """What identifies a tensor in the graph."""
+    return id(tensor) if tensor._tape is None else (tensor._tape, tensor._gid)
+
+
+def _leads_on(step: State, table: list[Info], needed: set[int]) -> bool:
+    return any(type(r) is int and table[r].grad and table[r].gid in needed for r in step.inputs)
+
+
+def _replaced(given: Any, before: Any) -> Any:
+    """What a hook gave, or the gradient as it was."""
+    if given is None:
+        return before
+    if not isinstance(given, trace.TensorBase):
+        raise TypeError(f"expected a hook to give a Tensor or None, but got {type(given).__name__}")
+    if given._meta.shape != before._meta.shape:
+        raise RuntimeError(
+            f"hook has changed the size of value: expected {list(before.shape)}, "
+            f"got {list(given.shape)}"
+        )
+    return given
+
+
+def _run_node_hooks(hooks: dict, step: State, results: list, given: list) -> list:
+    """Node hooks see and may replace the gradients of the tensor inputs."""
+    places = [i for i, r in enumerate(step.inputs) if type(r) is int]
+    for hook in list(hooks.values()):
+        changed = hook(tuple(results[i] for i in places), tuple(given))
+        if changed is None:
+            continue
+        changed = changed if isinstance(changed, (tuple, list)) else (changed,)
+        for i, gradient in zip(places, changed, strict=True):
+            results[i] = gradient
+    return results
+
+
+def fit(gradient: Any, described: Meta) -> Any:
+    """A gradient summed over broadcast dimensions and cast to what its input is."""
+    if gradient._meta.shape != described.shape:
+        gradient = gradient.sum_to_size(tuple(described.shape))
+    kind = gradient._meta.dtype
+    if kind is not described.dtype:
+        if kind.is_complex and not described.dtype.is_complex:
+            gradient = gradient.real
+        gradient = gradient.to(described.dtype)
+    return gradient
+
+
+def accumulate(leaf: Any, gradient: Any, create: bool) -> None:
+    """``leaf.grad += gradient``, in the same object where there is one."""
+    extra = trace.extra_of(leaf)
+    if extra.grad is None:
+        extra.grad = gradient if create else own(gradient, leaf._meta)
+    elif create:
+        extra.grad = extra.grad + gradient
+    else:
+        extra.grad.add_(gradient)
+
+
+_SOLE_HOLDER = 3  # the tensor itself, this module's variable, getrefcount's argument
+
+
+def own(gradient: Any, described: Meta) -> Any:
+    """The gradient as a tensor that shares memory with nothing else."""
+    storage = gradient._storage
+    recording = storage.recording
+    held = sys.getrefcount(storage)
+    if recording is not None and not recording.done:
+        held -= 1
+    is_view = gradient._extra is not None and gradient._extra.base is not None
+    # Referred to by the caller chain (walk, deliver, accumulate, own) and nobody else.
+    shared = held > _SOLE_HOLDER or is_view or gradient._meta.strides != described.strides
+    if shared or gradient._meta.dynamic or gradient._requires_grad:
+        gradient = gradient.detach().clone()
+        if gradient._meta.strides != described.strides and described.contiguous:
+            gradient = gradient.contiguous()
+        return gradient
+    alias = trace.make_tensor(gradient._meta, storage)
+    if gradient._recording is trace.local.recording:
+        alias._recording, alias._tid = gradient._recording, gradient._tid
+    return alias
+
+
+# -- saved values ------------------------------------------------------------------------------
+
+
+def saved_values(tape: Any, step: State, table: list[Info], create: bool) -> tuple[list, list]:
+    """The rule's inputs and results: tensors where it says it needs values, else Meta."""
+    freed = step.results[0].tid in tape.freed
+    if freed and saved_tensors(step, table):
+        raise OperationError.make(
+            step.operation.name,
+            "Trying to backward through the graph a second time (or directly access saved tensors "
+            "after they have already been freed)",
+            "the values that this step saved were freed by the first backward",
+            f"it was recorded at {step.site}; give retain_graph=True to the first backward, or "
+            "compute the loss again",
+        )
+    names = saved_names(step, table)
+    inputs: list[Any] = []
+    for name, reference in zip(input_names(step), step.inputs, strict=True):
+        if type(reference) is int:
+            info = table[reference]
+            wanted = name in names
+            inputs.append(saved_tensor(tape, step, info, create) if wanted else info.meta)
+        elif reference is None:
+            inputs.append(None)
+        else:
+            kind, content = reference
+            inputs.append(tape.items[content] if kind == "argument" else content)
+    wanted = "out" in names
+    out = [saved_tensor(tape, step, i, create) if wanted else i.meta for i in step.results]
+    return inputs, out
+
+
+def saved_tensor(tape: Any, step: State, info: Info, create: bool) -> Any:
+    """A saved value as a tensor, after checking that nothing has overwritten it."""
+    source = tape.sources.get(info.tid)
+    if isinstance(source, trace.TensorBase) and source._meta is info.meta:
+        _check_version(tape, step, info, trace.counter_of(source))
+        return source if create else source.detach()
+    storage = tape.items[info.slot]
+    recorded = tape.versions.get(info.tid)
+    _check_version(tape, step, info, storage if recorded is None else recorded[0])
+    offset = tape.items[info.offset] if info.offset >= 0 else 0
+    tensor = trace.make_tensor(info.meta, storage, offset)
+    if create and info.grad:
+        tensor._requires_grad = True
+        tensor._tape = tape
+        tensor._gid = info.gid
+    if tape.recording is not None and tape.recording is trace.local.recording and (
+        create or not info.grad
+    ):
+        tensor._recording = tape.recording
+        tensor._tid = info.tid
+    return tensor
+
+
+def _check_version(tape: Any, step: State, info: Info, counter: Any) -> None:
+    """Raises if the value was written after the step saved it."""
+    recorded = tape.versions.get(info.tid)
+    base = 0 if recorded is None else recorded[1]
+    if counter.version == base:
+        return
+    expected = base + _writes_between(info, step, isinstance(counter, trace.Storage))
+    if counter.version == expected:
+        return
+    writer = counter.writer or "an operation outside this graph"
+    raise OperationError.make(
+        step.operation.name,
+        "one of the variables needed for gradient computation has been modified by an inplace "
+        "operation",
+        f"[{info.meta!r}], saved by {step.operation.name} at {step.site}, is at version "
+        f"{counter.version}; expected version {expected} instead; written by {writer}",
+        "use the out-of-place operation there, or write to a clone()",
+    )
+
+
+def _writes_between(info: Info, step: State, counted: bool) -> int:
+    """How many recorded writes to the storage lie between a tensor's entry and a step."""
+    count = 0
+    state = step.parent
+    while state is not None and state is not info.state:
+        if state.kind is WRITE and state.results[0].slot == info.slot:
+            count += state.attributes["counted"] == counted
+        state = state.parent
+    return count
+
+
+def free(tape: Any, walked: list[int]) -> None:
+    """Forgets what the walked steps saved."""
+    tape.freed = tape.freed | frozenset(walked)
+    if tape.recording is None:
+        kept = trace.saved_slots(tape.state, tape.freed)
+        tape.items = [
+            item if slot in kept or not isinstance(item, trace.Storage) else None
+            for slot, item in enumerate(tape.items)
+        ]
+    for tid in walked:
+        context = tape.contexts.get(tid)
+        if context is not None:
+            context.release()

@@ -1,0 +1,65 @@
+"""Views in the graph: what an in-place write through one view means for the others."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from taimatsu import trace
+from taimatsu.errors import OperationError
+from taimatsu.ops.views import CopySlices, Permute, Region
+from taimatsu.shapes import is_dense
+
+
+def refresh_view(tensor: Any) -> None:
+    """Gives a view its place again if its base got a new one since."""
+    extra = tensor._extra
+    if extra is None or extra.base is None:
+        return
+    base = extra.base
+    base_extra = base._extra
+    if base_extra is None or base_extra.rebased == extra.seen:
+        return
+    extra.seen = base_extra.rebased
+    if base._requires_grad:
+        regenerate(tensor, base)
+
+
+def rebase(target: Any, base: Any, source: Any) -> None:
+    """After a write through the view ``target``: its base is the old one with a region replaced,
+    the view a view of that.
+    """
+    order = memory_order(base)
+    start = target._offset - base._offset
+    attributes = {
+        "size": tuple(target._meta.shape),
+        "stride": target._meta.strides,
+        "order": order,
+    }
+    trace.record_view(CopySlices, base, base, (start,), attributes, (source,))
+    extra = trace.extra_of(base)
+    extra.rebased += 1
+    target._extra.seen = extra.rebased
+    regenerate(target, base)
+
+
+def regenerate(tensor: Any, base: Any) -> None:
+    """Makes the tensor a region of its base in the graph."""
+    order = memory_order(base)
+    plain = base if order == tuple(range(len(order))) else Permute(base, order)
+    attributes = {"size": tuple(tensor._meta.shape), "stride": tensor._meta.strides}
+    trace.record_view(Region, plain, tensor, (tensor._offset - base._offset,), attributes)
+
+
+def memory_order(base: Any) -> tuple[int, ...]:
+    """The base's dimensions from the slowest to the fastest in memory."""
+    described = base._meta
+    if not is_dense(described.shape, described.strides):
+        raise OperationError.make(
+            "in-place",
+            "a base tensor whose elements fill its memory without gaps or overlap",
+            f"shape {list(described.shape)} with strides {list(described.strides)}",
+            "call .contiguous() on the tensor that was viewed",
+        )
+    pairs = [(-s, i) for i, s in enumerate(described.strides)]
+    return tuple(i for _, i in sorted(pairs, key=operator.itemgetter(0)))

@@ -1,0 +1,124 @@
+"""Carries out recorded programs: the one place that joins the compiler and the runtime.
+
+For now every program is interpreted with the operations' NumPy references, node by node.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from taimatsu.errors import OperationError
+from taimatsu.ir.graph import Argument, Graph, Node, Operand
+from taimatsu.ir.meta import Meta
+from taimatsu.shapes import is_dense
+from taimatsu.storage import window
+
+
+def execute(
+    graph: Graph, buffers: dict[int, np.ndarray], items: list, pinned: set[int]
+) -> dict[int, np.ndarray]:
+    """Runs a program: the buffers of its inputs by slot, in; those of its outputs, out.
+
+    ``items`` holds the runtime numbers by slot. The new content of a ``pinned`` slot is written
+    into its present buffer, which others can see. If a node fails, all buffers are as before.
+    """
+    values = {value: buffers[slot] for slot, value in graph.inputs.items()}
+    given = {id(b) for b in values.values()}
+    undo: list[tuple[np.ndarray, np.ndarray]] = []
+    try:
+        for node in graph.nodes:
+            if node.is_write:
+                _write(node, values, items, given, undo)
+            else:
+                _compute(node, values, items)
+            for value in node.dies:
+                values.pop(value, None)
+        return _outputs(graph, values, buffers, pinned)
+    except BaseException:
+        for region, content in reversed(undo):
+            region[...] = content
+        raise
+
+
+def _outputs(
+    graph: Graph, values: dict[int, np.ndarray], buffers: dict, pinned: set[int]
+) -> dict[int, np.ndarray]:
+    made = {}
+    for slot, value in graph.outputs.items():
+        content = values[value]
+        if slot in pinned and content is not buffers[slot]:
+            buffers[slot][...] = content
+            content = buffers[slot]
+        made[slot] = content
+    return made
+
+
+def _read(operand: Any, values: dict[int, np.ndarray], items: list) -> Any:
+    if type(operand) is Operand:
+        offset = items[operand.offset] if operand.offset >= 0 else 0
+        described = operand.meta
+        return window(values[operand.value], described.shape, described.strides, offset)
+    if type(operand) is Argument:
+        return items[operand.index]
+    return operand
+
+
+def _compute(node: Node, values: dict[int, np.ndarray], items: list) -> None:
+    inputs = tuple([_read(o, values, items) for o in node.operands])
+    described = tuple([o.meta if type(o) is Operand else None for o in node.operands])
+    try:
+        results = node.operation.evaluate(inputs, node.attributes, described, node.metas)
+    except MemoryError as error:
+        sizes = ", ".join(map(repr, node.metas))
+        raise OperationError.make(
+            node.operation.name, "enough memory for the result", f"{sizes} does not fit",
+            f"recorded at {node.site}; use smaller batches or free tensors", MemoryError,
+        ) from error
+    except Exception as error:
+        error.add_note(f"in {node.operation.name}, called at {node.site}")
+        raise
+    for value, result, meta in zip(node.results, results, node.metas, strict=True):
+        values[value] = _settle(result, meta, inputs)
+
+
+def _settle(result: Any, meta: Meta, inputs: tuple) -> np.ndarray:
+    """The flat buffer of a result: its own memory, in the inferred dtype and order."""
+    result = np.asarray(result)
+    if result.shape != tuple(meta.shape):
+        raise AssertionError(f"the reference gave {result.shape}, the shape rule {meta.shape}")
+    wanted = meta.dtype.numpy
+    if result.dtype != wanted:
+        result = result.astype(wanted)
+    elif any(isinstance(x, np.ndarray) and np.may_share_memory(result, x) for x in inputs):
+        result = result.copy()
+    if meta.contiguous:
+        return np.ascontiguousarray(result).reshape(-1)
+    assert is_dense(meta.shape, meta.strides), meta
+    flat = np.empty(meta.numel, wanted)
+    window(flat, meta.shape, meta.strides, 0)[...] = result
+    return flat
+
+
+def _write(
+    node: Node, values: dict[int, np.ndarray], items: list, given: set[int], undo: list
+) -> None:
+    target, source = node.operands
+    content = _read(source, values, items)
+    if node.attributes["whole"]:
+        flat = np.empty(target.meta.numel, content.dtype)
+        window(flat, target.meta.shape, target.meta.strides, 0)[...] = content
+        values[node.results[0]] = flat
+        return
+    buffer = values[target.value]
+    if target.value not in node.dies:
+        buffer = buffer.copy()
+    offset = items[target.offset] if target.offset >= 0 else 0
+    region = window(buffer, target.meta.shape, target.meta.strides, offset)
+    if np.may_share_memory(region, content):
+        content = content.copy()
+    if id(buffer) in given:
+        undo.append((region, region.copy()))
+    region[...] = content
+    values[node.results[0]] = buffer

@@ -1,0 +1,83 @@
+"""The memory behind tensors: a flat NumPy buffer, or a value that a recording still owes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+SNAPSHOT_LIMIT = 16 << 20  # bytes of visible memory that a recorded read copies
+
+
+class Storage:
+    """A flat buffer shared by a tensor and its views.
+
+    ``buffer`` is None while the value is pending; then ``recording`` will produce it. ``version``
+    counts in-place writes; ``writer`` is where the last one was made.
+    """
+
+    __slots__ = ("buffer", "recording", "slot", "version", "writer")
+
+    buffer: np.ndarray | None
+    recording: Any  # the trace.Recording that last used this storage
+    slot: int  # its number in that recording
+    version: int
+    writer: Any
+
+    def __init__(self, buffer: np.ndarray) -> None:
+        self.buffer = buffer
+        self.recording = None
+        self.slot = -1
+        self.version = 0
+        self.writer = None
+
+
+class VersionCounter:
+    """Counts writes made through ``.data``, apart from the storage's own count."""
+
+    __slots__ = ("version", "writer")
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.writer = None
+
+
+def _count_of_sole_reference() -> tuple[int, int]:
+    """What getrefcount says where only a storage (buffer) or only a buffer (its base) refers."""
+    owner = np.empty(2)
+    storage = Storage(owner[:])
+    del owner
+    return sys.getrefcount(storage.buffer), sys.getrefcount(storage.buffer.base)
+
+
+_SOLE_BUFFER, _SOLE_BASE = _count_of_sole_reference()
+
+
+def is_exposed(storage: Storage) -> bool:
+    """Whether anything outside can see the buffer (an array from ``.numpy()``, or given by the
+    user to ``from_numpy`` and still held): its values may then change without notice.
+    """
+    if sys.getrefcount(storage.buffer) > _SOLE_BUFFER:
+        return True
+    base = storage.buffer.base
+    if base is None:
+        return False
+    if type(base) is not np.ndarray:
+        return True  # bytes, a memory map, another library's object: nobody can tell
+    del base
+    return sys.getrefcount(storage.buffer.base) > _SOLE_BASE
+
+
+def window(
+    buffer: np.ndarray, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
+) -> np.ndarray:
+    """The part of a flat buffer that a tensor sees (strides and offset count elements)."""
+    size = buffer.itemsize
+    return np.ndarray(
+        shape,
+        buffer.dtype,
+        buffer,
+        offset * size,
+        tuple([s * size for s in strides]),
+    )

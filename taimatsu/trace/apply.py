@@ -1,0 +1,432 @@
+"""Recording one operation: the fast paths of the hot operators, and the general path."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from taimatsu.config import config
+from taimatsu.errors import OperationError
+from taimatsu.ir.meta import Meta
+from taimatsu.ir.meta import meta as make_meta
+from taimatsu.storage import Storage, window
+from taimatsu.trace.base import TensorBase, extra_of, make_tensor, registered
+from taimatsu.trace.recording import CLOSED, GRAD, LOCK, Recording, current, local
+from taimatsu.trace.state import HARD_BOUND, OPERATION, SOFT_BOUND, VIEW, Missing, State
+
+_PACKAGE = str(Path(__file__).resolve().parent.parent)
+_NONE: dict[str, Any] = {}
+_NUMBERS = (int, float, complex)
+_new_storage = Storage.__new__
+
+
+def call_site() -> str:
+    """``file:line`` of the innermost frame outside the package."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith(_PACKAGE) and not name.startswith("<"):
+            return f"{name}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "?"
+
+
+def apply(operation: Any, inputs: tuple, attributes: dict[str, Any] = _NONE) -> Any:
+    """Records one operation and gives its result (a tuple where it has several).
+
+    ``inputs`` are tensors, Python numbers or None; ``attributes`` must be hashable.
+    """
+    while True:
+        recording = current()
+        arguments: list = []
+        key = _key(recording, operation, inputs, attributes, arguments)
+        if operation.checked:
+            _check_values(operation, inputs, attributes)
+        state = recording.state
+        if state is CLOSED or recording.done:
+            continue  # bringing an input in has carried it out
+        following = state.edges.get(key)
+        if following is None:
+            following = _slow(recording, operation, inputs, attributes, key)
+            if following is None:
+                continue
+        results, items = _results(recording, following)
+        if type(state.edges) is Missing:
+            with LOCK:
+                if recording.state is not state:
+                    continue
+                recording.state = following
+                recording.items += (*items, *arguments)
+        else:
+            items += arguments
+            try:
+                recording.state = recording.state.edges[key]
+                recording.items += items
+            except KeyError:
+                continue  # another thread carried the recording out meanwhile
+        if config.eager or recording.must_run:
+            recording.run()
+        return results
+
+
+def _key(
+    recording: Recording, operation: Any, inputs: tuple, attributes: dict, arguments: list
+) -> tuple:
+    """The edge's key; what is not in the key (runtime numbers) goes to ``arguments``."""
+    key: list[Any] = [operation, recording.mode]
+    for given in attributes.values():
+        kind = given.__class__
+        key.append((kind, given) if kind is float or kind is bool else given)
+    for given in inputs:
+        if isinstance(given, TensorBase):
+            if given._recording is recording and not recording.done:
+                key.append(given._tid)
+            else:
+                with LOCK:
+                    key.append(recording.bring_in(given))
+        elif given is None:
+            key.append(None)
+        elif given.__class__ in _NUMBERS and not operation.static_scalars:
+            key.append(given.__class__)
+            arguments.append(given)
+        elif isinstance(given, (bool, int, float, complex)):
+            key.append(_static_number(operation, given, arguments))
+        else:
+            raise _not_an_input(operation, given)
+    return tuple(key)
+
+
+def _static_number(operation: Any, given: Any, arguments: list) -> Any:
+    """Numbers that are part of the key; subclasses (recorded numbers) stay runtime arguments."""
+    if isinstance(given, bool) or operation.static_scalars:
+        return (given.__class__, given)
+    arguments.append(given)
+    return float if isinstance(given, float) else int
+
+
+def _not_an_input(operation: Any, given: Any) -> Exception:
+    return OperationError.make(
+        operation.name,
+        "a tensor or a Python number",
+        f"got {type(given).__name__}",
+        "make a tensor of it with torch.tensor(...)",
+        TypeError,
+    )
+
+
+def plain_number(given: Any) -> Any:
+    """NumPy scalars as Python numbers; other things unchanged."""
+    return given.item() if isinstance(given, np.generic) else given
+
+
+def _check_values(operation: Any, inputs: tuple, attributes: dict) -> None:
+    """Lets the operation look at the index values that are concrete already."""
+    arrays = []
+    for given in inputs:
+        concrete = isinstance(given, TensorBase) and given._storage.buffer is not None
+        arrays.append(_peek(given) if concrete else None)
+    operation.check(*arrays, **attributes)
+
+
+def _peek(tensor: TensorBase) -> np.ndarray:
+    described = tensor._meta
+    return window(tensor._storage.buffer, described.shape, described.strides, tensor._offset)
+
+
+def _slow(
+    recording: Recording, operation: Any, inputs: tuple, attributes: dict, key: tuple
+) -> State | None:
+    """Finds or makes an edge under the lock; None if the recording was carried out instead."""
+    with LOCK:
+        state = recording.state
+        if state is CLOSED or recording.done or cut_here(recording, operation):
+            return None
+        following = state.edge(key)
+        if following is None:
+            following = state.connect(key, _extend(recording, operation, inputs, attributes, key))
+        return following
+
+
+def cut_here(recording: Recording, operation: Any) -> bool:
+    """Past the soft bound, carries the recording out where its first operation comes again."""
+    depth = recording.state.depth
+    if recording.begin is None:
+        recording.begin = (operation, call_site())
+        return False
+    if depth < SOFT_BOUND:
+        return False
+    if depth >= HARD_BOUND or recording.begin == (operation, call_site()):
+        recording.run()
+        return True
+    return False
+
+
+def _extend(
+    recording: Recording, operation: Any, inputs: tuple, attributes: dict, key: tuple
+) -> State:
+    """A new state: runs the shape rule once."""
+    table = recording.infos()
+    ids = key[len(key) - len(inputs) :]
+    given = [
+        table[number].meta if type(number) is int else content
+        for number, content in zip(ids, inputs, strict=True)
+    ]
+    inferred = operation.infer(*given, **attributes)
+    metas = inferred if isinstance(inferred, tuple) else (inferred,)
+    made = State(recording.state, OPERATION)
+    made.operation = operation
+    made.attributes = dict(attributes)
+    grad = any(type(number) is int and table[number].grad for number in ids)
+    grad = grad and operation.differentiable and recording.mode == GRAD
+    for each in metas:
+        with_grad = grad and each.dtype.category >= 2
+        made.add_result(made.slots, each, -1, with_grad, True)
+        made.recorded_grad = made.recorded_grad or with_grad
+    references: list[Any] = []
+    for number, content in zip(ids, inputs, strict=True):
+        if number is None or type(number) is int:
+            references.append(number)
+        elif type(number) is tuple:
+            references.append(("static", content))
+        else:
+            references.append(("argument", made.add_argument()))
+    made.inputs = tuple(references)
+    made.extra = operation.checked or len(metas) > 1
+    made.site = call_site()
+    return made
+
+
+def _results(recording: Recording, following: State) -> tuple[Any, list]:
+    """Tensors for a step's results, and their storages, which join the recording with the step."""
+    tape = recording.tape
+    tensors = []
+    storages: list = []
+    for info in following.results:
+        storage = _new_storage(Storage)
+        storage.buffer = None
+        storage.recording = recording
+        storage.version = 0
+        storage.slot = info.slot
+        storages.append(storage)
+        result = make_tensor(info.meta, storage)
+        result._recording = recording
+        result._tid = info.tid
+        if info.grad:
+            result._requires_grad = True
+            result._tape = tape
+            result._gid = info.tid
+        tensors.append(result)
+    one = following.operation.outputs == 1
+    return (tensors[0] if one else tuple(tensors)), storages
+
+
+# -- views -------------------------------------------------------------------------------------
+
+
+def apply_view(
+    operation: Any, tensor: TensorBase, numbers: tuple = (), attributes: dict[str, Any] = _NONE
+) -> Any:
+    """A tensor on the same storage. Recorded only where the graph needs it.
+
+    ``operation.layout(meta, **attributes)`` gives the static description,
+    ``operation.shift(meta, *numbers, **attributes)`` the offset; ``numbers`` are runtime integers.
+    """
+    described = tensor._meta
+    key = (operation, tuple(attributes.values()), bool(numbers))
+    target = described.views.get(key)
+    if target is None:
+        target = _view_meta(operation, described, attributes, bool(numbers))
+        described.views[key] = target
+    offset = tensor._offset + operation.shift(described, *numbers, **attributes)
+    result = make_tensor(target, tensor._storage, offset)
+    extra = extra_of(result)
+    base = tensor if tensor._extra is None or tensor._extra.base is None else tensor._extra.base
+    extra.base = base
+    base_extra = base._extra
+    if base_extra is not None:
+        extra.seen = base_extra.rebased
+        if base_extra.rebased:
+            registered.refresh_view(tensor)
+    if tensor._extra is not None:
+        extra.counter = tensor._extra.counter
+        extra.inference = tensor._extra.inference
+    if local.mode != GRAD:
+        extra.fragile = "no_grad"
+    elif tensor._requires_grad and target.dtype.category >= 2 and operation.differentiable:
+        record_view(operation, tensor, result, numbers, attributes)
+    return result
+
+
+def _view_meta(operation: Any, described: Meta, attributes: dict, moving: bool) -> Meta:
+    made = operation.layout(described, **attributes)
+    return make_meta(
+        made.shape,
+        made.dtype,
+        made.strides,
+        described.dynamic or moving or made.dynamic,
+        described.wrapped and made.ndim == 0,
+    )
+
+
+def record_view(
+    operation: Any,
+    tensor: TensorBase,
+    result: TensorBase,
+    numbers: tuple,
+    attributes: dict[str, Any],
+    others: tuple = (),
+) -> None:
+    """Enters a view as a step of the graph: no computation, but a gradient rule.
+
+    ``others`` are further tensors the rule takes (the written values of ``CopySlices``).
+    """
+    while True:
+        recording = current()
+        with LOCK:
+            source = recording.bring_in(tensor)
+            rest = tuple([recording.bring_in(t) for t in others])
+            state = recording.state
+            if state is CLOSED or recording.done:
+                continue
+            described = result._meta
+            key = (operation, VIEW, described, *attributes.values(), source, *rest)
+            following = state.edge(key)
+            if following is None:
+                following = _extend_view(recording, operation, described, attributes, numbers,
+                                         (source, *rest))
+                following = state.connect(key, following)
+            items = (*numbers, result._offset) if described.dynamic else numbers
+            recording.state = following
+            recording.items += items
+            place(result, recording, following)
+            return
+
+
+def _extend_view(
+    recording: Recording,
+    operation: Any,
+    described: Meta,
+    attributes: dict,
+    numbers: tuple,
+    sources: tuple[int, ...],
+) -> State:
+    table = recording.infos()
+    made = State(recording.state, VIEW)
+    made.operation = operation
+    made.attributes = dict(attributes)
+    made.inputs = (*sources, *[("argument", made.add_argument()) for _ in numbers])
+    offset = made.add_argument() if described.dynamic else -1
+    source = table[sources[0]]
+    whole = source.whole and described.numel == source.meta.numel and described.contiguous
+    made.add_result(source.slot, described, offset, True, whole and not described.dynamic)
+    made.recorded_grad = True
+    made.site = call_site()
+    return made
+
+
+def place(tensor: TensorBase, recording: Recording, state: State) -> None:
+    """Gives a tensor the place of a step's first result (recording number and graph number)."""
+    info = state.results[0]
+    tensor._recording = recording
+    tensor._tid = info.tid
+    tensor._requires_grad = info.grad
+    if info.grad:
+        tensor._tape = recording.tape
+        tensor._gid = info.gid
+    else:
+        tensor._tape = None
+
+
+# -- the hot operators -------------------------------------------------------------------------
+
+
+def unary_method(operation: Any) -> Callable:
+    """``method(self)`` that takes a known edge without any further call."""
+    kind = registered.tensor
+    new = kind.__new__
+
+    def method(self):
+        recording = local.recording
+        try:
+            if self._recording is recording:
+                key = (operation, recording.mode, self._tid)
+                storage = _new_storage(Storage)
+                result = new(kind)
+                tape = recording.tape
+                recording.state = state = recording.state.edges[key]
+                recording.items.append(storage)
+                storage.buffer = None
+                storage.recording = recording
+                storage.version = 0
+                storage.slot = state.slot
+                result._meta = state.meta
+                result._storage = storage
+                result._offset = 0
+                result._recording = recording
+                result._tid = state.tid
+                result._extra = None
+                if state.grad:
+                    result._requires_grad = True
+                    result._tape = tape
+                    result._gid = state.tid
+                else:
+                    result._requires_grad = False
+                    result._tape = None
+                return result
+        except (KeyError, AttributeError):
+            pass
+        return apply(operation, (self,))
+
+    return method
+
+
+def binary_method(operation: Any, general: Callable) -> Callable:
+    """``method(self, other)`` for two tensors of the open recording or a tensor and a number."""
+    kind = registered.tensor
+    new = kind.__new__
+
+    def method(self, other):
+        recording = local.recording
+        second = other.__class__
+        try:
+            if self._recording is recording:
+                storage = _new_storage(Storage)
+                if second is float or second is int:
+                    key = (operation, recording.mode, self._tid, second)
+                    items = (storage, other)
+                elif other._recording is recording:
+                    key = (operation, recording.mode, self._tid, other._tid)
+                    items = (storage,)
+                else:
+                    return general(self, other)
+                result = new(kind)
+                tape = recording.tape
+                recording.state = state = recording.state.edges[key]
+                recording.items += items
+                storage.buffer = None
+                storage.recording = recording
+                storage.version = 0
+                storage.slot = state.slot
+                result._meta = state.meta
+                result._storage = storage
+                result._offset = 0
+                result._recording = recording
+                result._tid = state.tid
+                result._extra = None
+                if state.grad:
+                    result._requires_grad = True
+                    result._tape = tape
+                    result._gid = state.tid
+                else:
+                    result._requires_grad = False
+                    result._tape = None
+                return result
+        except (KeyError, AttributeError):
+            pass
+        return general(self, other)
+
+    return method

@@ -1,0 +1,412 @@
+"""One thread's open recording: the values of one walk along the trie, until it is carried out."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+
+from taimatsu import dtypes
+from taimatsu.config import config
+from taimatsu.errors import OperationError
+from taimatsu.ir.meta import meta as make_meta
+from taimatsu.storage import SNAPSHOT_LIMIT, Storage, is_exposed, window
+from taimatsu.trace.base import TensorBase, counter_of, registered
+from taimatsu.trace.state import INPUT, STATISTICS, Info, State, build_graph
+
+NO_GRAD, GRAD, INFERENCE = 0, 1, 2
+
+# Held by everything that changes a recording other than by one atomic step (the fast paths of
+# apply.py), and while a recording is closed. Taken before any recording's own lock.
+LOCK = threading.RLock()
+
+CLOSED = State(None, "closed")  # where a recording stands while and after it is carried out
+
+
+class Tape:
+    """The autograd graph of one recording: outlives it while a tensor refers to it.
+
+    ``state`` describes the steps; the rest are this run's values. ``sources`` maps an input's
+    number to its leaf tensor, or to (tape, number) of the graph that computed it.
+    """
+
+    __slots__ = (
+        "state", "items", "sources", "versions", "contexts", "hooks", "freed",
+        "order", "lines", "recording", "__weakref__",
+    )
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording: Any = recording  # while it is open
+        self.state: State = CLOSED  # the last one, once closed
+        self.items: list = recording.items
+        self.sources: dict[int, Any] = {}
+        self.versions: dict[int, tuple[Any, int]] = {}  # input -> its counter, version then
+        self.contexts: dict[int, Any] = {}  # custom functions' ctx, by first result
+        self.hooks: dict[Any, Any] = {}  # number or ("node", number) -> hooks
+        self.freed: frozenset[int] = frozenset()  # numbers of first results of freed steps
+        self.order = sys.maxsize  # rank among closed tapes: a tape depends on lower ones only
+        self.lines: dict[int, str] = {}  # anomaly mode: where each step was recorded
+
+    @property
+    def final(self) -> State:
+        """The last state: the present one while the recording is open."""
+        if self.recording is None:
+            return self.state
+        state = self.recording.state
+        return self.state if state is CLOSED else state
+
+
+_tape_order = itertools.count()
+_roots: dict[Any, State] = {}
+
+
+def root() -> State:
+    """Where recordings begin: one trie per default dtype, which shape rules depend on."""
+    default = dtypes.get_default_dtype()
+    found = _roots.get(default)
+    if found is None:
+        found = _roots.setdefault(default, State(None, "root"))
+    return found
+
+
+class Recording:
+    """Operations recorded and not carried out yet."""
+
+    __slots__ = (
+        "state", "mode", "items", "tape", "old", "pinned", "done", "lock", "error", "begin",
+        "must_run", "table", "table_state",
+    )
+
+    def __init__(self, mode: int) -> None:
+        self.state = root()
+        self.mode = mode
+        self.items: list = []  # storages and runtime numbers (scalars, offsets), by slot
+        self.tape: Any = Tape(self)
+        self.old: dict[int, np.ndarray] = {}  # slot -> buffer before a pending write
+        self.pinned: set[int] = set()  # slots whose buffer others see: written in place
+        self.done = False
+        self.lock = threading.RLock()
+        self.error: BaseException | None = None
+        self.begin: Any = None  # the first operation and its call site
+        self.must_run = False
+        self.table: list[Info] = []
+        self.table_state = self.state
+
+    def infos(self) -> list[Info]:
+        """What is known of the tensors so far, by number (kept up to date step by step)."""
+        steps = []
+        state = self.state
+        while state is not self.table_state:
+            steps.append(state)
+            if state.parent is None:
+                return self.state.infos()
+            state = state.parent
+        for step in reversed(steps):
+            self.table.extend(step.results)
+        self.table_state = self.state
+        return self.table
+
+    # -- inputs ----------------------------------------------------------------------------
+
+    def bring_in(self, tensor: TensorBase, for_write: bool = False) -> int:
+        """The tensor's number in this recording; enters it as an input if it is not known."""
+        if tensor._recording is self:
+            return tensor._tid
+        registered.refresh_view(tensor)
+        if tensor._recording is self:
+            return tensor._tid
+        storage = tensor._storage
+        owner = storage.recording
+        if owner is not self and owner is not None and storage.buffer is None:
+            owner.run()
+        if storage.buffer is None and owner is not self:
+            raise _lost(storage)
+        known = owner is self
+        passing = False
+        if not known and not for_write and is_exposed(storage):
+            if tensor._meta.numel * storage.buffer.itemsize <= SNAPSHOT_LIMIT:
+                return self._enter_snapshot(tensor)
+            self.must_run = passing = True
+        if not known:
+            storage.recording = self
+            storage.slot = self.state.slots
+        elif storage.buffer is not None and not for_write and is_exposed(storage):
+            self.must_run = passing = True
+        description = tensor._meta
+        whole = not known and tensor._offset == 0 and _fills(description, storage)
+        new = None if known else storage
+        number = self._step_input(tensor, description, storage.slot, new, whole)
+        if not passing:
+            tensor._recording = self
+            tensor._tid = number
+        return number
+
+    def _enter_snapshot(self, tensor: TensorBase) -> int:
+        """Copies what a recorded read sees of memory that others can change meanwhile."""
+        source = tensor._meta
+        view = window(tensor._storage.buffer, source.shape, source.strides, tensor._offset)
+        copy = Storage(np.array(view, order="C").reshape(-1))
+        del view
+        copy.recording = self
+        copy.slot = self.state.slots
+        plain = make_meta(source.shape, source.dtype, None, False, source.wrapped)
+        return self._step_input(tensor, plain, copy.slot, copy, True)
+
+    def _step_input(
+        self, tensor: Any, description: Any, slot: int, new: Storage | None, whole: bool
+    ) -> int:
+        grad = tensor._requires_grad
+        key = (INPUT, description, slot if new is None else -1, grad, whole)
+        state = self.state
+        following = state.edge(key)
+        if following is None:
+            following = State(state, INPUT)
+            offset = following.slots + (new is not None) if description.dynamic else -1
+            following.add_result(slot, description, offset, grad, whole)
+            if description.dynamic:
+                following.add_argument()
+            following = state.connect(key, following)
+        items: tuple = () if new is None else (new,)
+        if description.dynamic:
+            items = (*items, tensor._offset)
+        self.state = following
+        self.items += items
+        tid = following.tid
+        if grad:
+            tape = self.tape
+            tape.sources[tid] = tensor if tensor._tape is None else (tensor._tape, tensor._gid)
+        counter = counter_of(tensor)
+        if grad or self.mode == GRAD:
+            self.tape.versions[tid] = (counter, counter.version)
+        return tid
+
+    # -- carrying out ----------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Carries out what was recorded; afterwards every storage in use is concrete."""
+        with LOCK:
+            self.lock.acquire()
+        try:
+            if self.done:
+                return
+            final, self.state = self.state, CLOSED  # one step: the fast paths see either
+            self.tape.state = final
+            try:
+                self._execute(final)
+            except Exception as error:
+                self.error = error
+                self._restore()
+                self._close(final)
+                raise
+            except BaseException:
+                self.state = final  # interrupted: nothing was changed, it can run again
+                raise
+            self._close(final)
+        finally:
+            self.lock.release()
+
+    def _execute(self, final: State) -> None:
+        items = self.items
+        live = self._live(final)
+        program = final.programs.get(live)
+        if program is None:
+            program = build_graph(final, live)
+            if config.verify:
+                program.verify()
+            final.programs[live] = program
+            STATISTICS.programs += 1
+        buffers = {}
+        old = self.old
+        for slot in program.inputs:
+            buffer = old.get(slot)
+            buffers[slot] = items[slot].buffer if buffer is None else buffer
+        for slot in self.pinned:
+            buffers[slot] = old[slot]
+        made = registered.execute(program, buffers, items, self.pinned)
+        for slot, buffer in made.items():
+            items[slot].buffer = buffer
+        STATISTICS.flushes += 1
+
+    def _live(self, final: State) -> frozenset[int]:
+        """The storages whose values somebody can still ask for."""
+        slots, pick = final.owned()
+        counts = tuple(map(sys.getrefcount, pick(self.items)))
+        graph = sys.getrefcount(self.tape) > _TAPE_SOLE
+        key = (counts, graph and self.tape.freed)
+        found = final.memo.get(key)
+        if found is None:
+            found = {slot for slot, n in zip(slots, counts, strict=True) if n > _SOLE}
+            if graph:
+                found |= saved_slots(final, self.tape.freed) & set(slots)
+            found = frozenset(slot for slot in found if self.items[slot] is not None)
+            if len(final.memo) > 64:
+                final.memo.clear()
+            final.memo[key] = found
+        return found
+
+    def _restore(self) -> None:
+        """After a failure: storages are as they were before this recording."""
+        for slot, buffer in self.old.items():
+            storage = self.items[slot]
+            if storage is not None:
+                storage.buffer = buffer
+
+    def _close(self, final: State) -> None:
+        tape = self.tape
+        tape.order = next(_tape_order)
+        tape.state = final
+        if sys.getrefcount(tape) > _TAPE_SOLE + 1:
+            saved = saved_slots(final, tape.freed)
+            tape.items = [
+                item if slot in saved or type(item) is not Storage else None
+                for slot, item in enumerate(self.items)
+            ]
+        tape.recording = None
+        self.done = True
+        self.tape = None
+        self.items = []
+        self.old = {}
+        self.table = []
+        self.table_state = CLOSED
+
+
+def saved_slots(final: State, freed: frozenset[int]) -> frozenset[int]:
+    """The storages that the graph's backward would read (remembered by state)."""
+    key = ("saved", freed)
+    found = final.memo.get(key)
+    if found is None:
+        table = final.infos()
+        slots: set[int] = set()
+        for step in final.graph_steps():
+            if step.results[0].tid not in freed:
+                slots.update(table[tid].slot for tid in saved_tensors(step, table))
+        found = frozenset(slots)
+        final.memo[key] = found
+    return found
+
+
+def saved_tensors(step: State, table: list[Info]) -> list[int]:
+    """The numbers of the tensors whose values the step's gradient rule reads."""
+    names = saved_names(step, table)
+    saved = []
+    for name, reference in zip(input_names(step), step.inputs, strict=True):
+        if type(reference) is int and name in names:
+            saved.append(reference)
+    if "out" in names:
+        saved.extend(info.tid for info in step.results)
+    return saved
+
+
+def saved_names(step: State, table: list[Info]) -> set[str]:
+    """The names that the operation says its gradient needs, for the inputs that want one."""
+    saves = step.operation.saves
+    if not isinstance(saves, dict):
+        return set(saves)
+    names: set[str] = set()
+    for name, reference in zip(input_names(step), step.inputs, strict=True):
+        if type(reference) is int and table[reference].grad:
+            names.update(saves.get(name, ()))
+    return names
+
+
+def input_names(step: State) -> tuple[str, ...]:
+    """A name for each input: the parameters of infer(), the last one repeated after ``*``."""
+    names = step.operation.parameters
+    if names and names[-1] == "*":
+        fixed = names[:-1]
+        return fixed + ("*",) * (len(step.inputs) - len(fixed))
+    return names[: len(step.inputs)]
+
+
+def _fills(description: Any, storage: Storage) -> bool:
+    """Whether a tensor at offset 0 sees every element of the buffer exactly once."""
+    size = storage.buffer.size if storage.buffer is not None else -1
+    if description.numel != size or description.dynamic:
+        return False
+    if description.contiguous:
+        return True
+    expected = 1
+    pairs = zip(description.strides, description.shape, strict=True)
+    for stride, extent in sorted(p for p in pairs if p[1] != 1):
+        if stride != expected:
+            return False
+        expected *= extent
+    return True
+
+
+def _lost(storage: Storage) -> Exception:
+    """The error for a value whose computation failed."""
+    error = storage.recording.error if storage.recording is not None else None
+    return OperationError.make(
+        "value",
+        "a value that was computed",
+        f"the recorded computation of it failed: {error}",
+        "the first error says which call it was",
+    )
+
+
+def _sole_counts() -> tuple[int, int]:
+    """What getrefcount gives for an object that only a recording's list (attribute) refers to."""
+    probe = [Storage(np.empty(1)), None]
+    in_list = tuple(map(sys.getrefcount, operator.itemgetter(0, 1)(probe)))[0]
+    recording = Recording(NO_GRAD)
+    return in_list, sys.getrefcount(recording.tape)
+
+
+_SOLE, _TAPE_SOLE = _sole_counts()
+
+
+class Local(threading.local):
+    """Per thread: the open recording and the grad mode."""
+
+    recording: Any = None
+    mode: int = GRAD
+
+
+local = Local()
+
+
+def current() -> Recording:
+    """This thread's open recording; a new one if there is none."""
+    recording = local.recording
+    if recording is None or recording.state is CLOSED:
+        recording = Recording(local.mode)
+        local.recording = recording
+    return recording
+
+
+def flush() -> None:
+    """Carries out what this thread has recorded so far."""
+    recording = local.recording
+    if recording is not None and not recording.done:
+        recording.run()
+
+
+def set_mode(mode: int) -> None:
+    """Sets the thread's grad mode (NO_GRAD, GRAD or INFERENCE)."""
+    local.mode = mode
+    recording = local.recording
+    if recording is not None:
+        recording.mode = mode
+
+
+def materialize(tensor: TensorBase) -> np.ndarray:
+    """The tensor's storage buffer, after carrying out what it waits for."""
+    storage = tensor._storage
+    while storage.buffer is None:
+        owner = storage.recording
+        if owner is None or owner.done:
+            raise _lost(storage)
+        owner.run()
+    return storage.buffer
+
+
+def value(tensor: TensorBase) -> np.ndarray:
+    """The tensor's values as a NumPy array on its memory: for reading at once only."""
+    buffer = materialize(tensor)
+    described = tensor._meta
+    return window(buffer, described.shape, described.strides, tensor._offset)

@@ -1,0 +1,139 @@
+"""In-place writes: the storage gets a new value, the tensor a new place in the graph."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from taimatsu.config import config
+from taimatsu.errors import OperationError
+from taimatsu.storage import is_exposed
+from taimatsu.trace.apply import apply_view, call_site, place, record_view
+from taimatsu.trace.base import TensorBase, counter_of, extra_of, registered
+from taimatsu.trace.recording import CLOSED, GRAD, LOCK, Recording, current, local
+from taimatsu.trace.state import WRITE, State
+
+
+def write(target: TensorBase, source: TensorBase, name: str) -> None:
+    """Writes ``source`` (same shape and dtype) over what ``target`` sees.
+
+    Values: the storage's new value is the old one with this region replaced. Gradients: the
+    target (and, for a view, its base and the base's other views) take their place from ``source``.
+    """
+    grad = local.mode == GRAD and (source._requires_grad or target._requires_grad)
+    base = target._extra.base if target._extra is not None else None
+    if grad and base is not None:
+        _refuse_fragile(target, name)
+    if grad:
+        _let_siblings_go(target, base)
+    recording = _record_write(target, source, grad and base is None)
+    counter = counter_of(target)
+    counter.version += 1
+    counter.writer = f"{name}_() at {call_site()}"
+    if grad and base is not None:
+        registered.rebase(target, base, source)
+    elif grad:
+        extra = target._extra
+        if extra is not None:
+            extra.rebased += 1
+    if config.eager or recording.must_run:
+        recording.run()
+
+
+def _record_write(target: TensorBase, source: TensorBase, take_place: bool) -> Recording:
+    while True:
+        recording = current()
+        with LOCK:
+            storage = target._storage
+            first = recording.bring_in(source)
+            if storage.buffer is not None and is_exposed(storage):
+                recording.must_run = True
+                tid = recording.bring_in(target, for_write=True)
+                recording.pinned.add(storage.slot)
+            else:
+                tid = recording.bring_in(target, for_write=True)
+            state = recording.state
+            if state is CLOSED or recording.done:
+                continue
+            counted = counter_of(target) is storage
+            key = (WRITE, take_place, counted, tid, first)
+            following = state.edge(key)
+            if following is None:
+                following = _extend_write(
+                    recording, state, tid, first, take_place, counted
+                )
+                following = state.connect(key, following)
+            if storage.buffer is not None:
+                recording.old[storage.slot] = storage.buffer
+                storage.buffer = None
+            recording.state = following
+            if take_place:
+                place(target, recording, following)
+            else:
+                target._recording = recording
+                target._tid = following.tid
+            return recording
+
+
+def _extend_write(
+    recording: Recording, state: State, tid: int, source: int, take_place: bool, counted: bool
+) -> State:
+    table = recording.infos()
+    old, new = table[tid], table[source]
+    made = State(state, WRITE)
+    made.inputs = (tid, source)
+    made.attributes = {"counted": counted}
+    grad, gid = old.grad, old.gid
+    if take_place:
+        grad, gid = new.grad, new.gid
+    made.add_result(old.slot, old.meta, old.offset, grad, old.whole, gid)
+    made.site = call_site()
+    return made
+
+
+def _let_siblings_go(target: TensorBase, base: TensorBase | None) -> None:
+    """Carries the recording out if other tensors see the storage that gets a new place.
+
+    They learn of it when they next enter a recording (``refresh_view``); a tensor that the open
+    recording knows already would not.
+    """
+    storage = target._storage
+    own = 1 if base is None else 2
+    held = sys.getrefcount(storage) - 2  # this variable and getrefcount's argument
+    recording = storage.recording
+    if recording is not None and not recording.done:
+        held -= 1
+        if held > own:
+            recording.run()
+    elif held > own and local.recording is not None:
+        local.recording.run()
+
+
+def _refuse_fragile(target: TensorBase, name: str) -> None:
+    """PyTorch's errors for in-place writes through views that cannot be differentiated."""
+    base = target._extra.base
+    if base._requires_grad and base._tape is None:
+        raise OperationError.make(
+            name + "_",
+            "a view of a leaf Variable that requires grad is being used in an in-place operation.",
+            "",
+            "write under torch.no_grad(), or on a clone()",
+        )
+    why = target._extra.fragile
+    if why == "no_grad":
+        raise OperationError.make(
+            name + "_",
+            "A view was created in no_grad mode and is being modified inplace with grad mode "
+            "enabled.",
+            "",
+            "make the view inside the same mode, or clone() it before writing",
+        )
+    if why:
+        raise OperationError.make(
+            name + "_",
+            f"Output 0 of {why} is a view and is being modified inplace. This view is the output "
+            "of a function that returns multiple views. Such functions do not allow the output "
+            "views to be modified inplace.",
+            "",
+            "replace the in-place operation by an out-of-place one",
+        )
