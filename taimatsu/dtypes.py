@@ -209,7 +209,7 @@ def from_numpy(given: np.dtype | type | str) -> dtype:
     )
 
 
-_OF_TYPE = {
+_OF_TYPE: dict[Any, dtype] = {
     builtins.bool: bool_,
     builtins.int: int64,
     builtins.float: float64,
@@ -460,4 +460,5 @@ class iinfo(_TypeInfo):  # noqa: N801 (PyTorch's name)
         self.min = -self.max - 1 if given.is_signed else 0
 
     def __repr__(self) -> str:
-        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"
+        # Six digits for large numbers too, as PyTorch prints them.
+        return f"iinfo(min={self.min:g}, max={self.max:g}, dtype={self.dtype})"

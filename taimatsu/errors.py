@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 _combined: dict[type[Exception], type[Exception]] = {}
 
 
@@ -41,7 +43,7 @@ def operation_error_type(kind: type[Exception]) -> type[Exception]:
     if kind not in _combined:
         # Not every pair of built-in exceptions can share one object layout.
         try:
-            members = {"__module__": "builtins", "__qualname__": kind.__name__}
+            members: dict[str, Any] = {"__module__": "builtins", "__qualname__": kind.__name__}
             members["__reduce__"] = lambda self: (_rebuild, (kind, self.args))
             _combined[kind] = type(kind.__name__, (kind, OperationError), members)
         except TypeError:
