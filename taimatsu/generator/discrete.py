@@ -35,12 +35,12 @@ class _Uniforms:
 def _uniforms(generator: Generator) -> Iterator[_Uniforms]:
     """Uniforms one at a time; afterwards the generator has advanced by those taken."""
     with generator.lock():
-        before = generator.get_state()
+        before = generator.snapshot()
         source = _Uniforms(generator)
         try:
             yield source
         finally:
-            generator.set_state(before)
+            generator.restore(before)
             generator.advance(2 * source.taken)
 
 

@@ -20,6 +20,11 @@ _WIDE_RANGE = 1 << 28  # from here on, random integers take 64 bits each
 _AT_ONCE = 1 << 15  # numbers computed in one stretch, so that its temporaries stay in the cache
 
 
+def digits(dtype: np.dtype) -> int:
+    """Binary digits of the significand of a floating dtype: integers to 2**digits are exact."""
+    return _DIGITS[dtype.name]
+
+
 def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """``values`` as ``dtype``; to the half precisions through float32, as PyTorch rounds."""
     if dtype.itemsize == 2 and values.dtype == np.float64 and dtype.name in _DIGITS:

@@ -6,6 +6,7 @@ import operator
 import secrets
 import struct
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,17 @@ _TAIL = struct.Struct("<Qddi4xf?3x")
 _LEGACY_TAIL = struct.Struct("<Qddi4x")  # PyTorch before 1.6
 STATE_SIZE = _HEAD.size + 8 * WORDS + _TAIL.size
 _LEGACY_SIZE = _HEAD.size + 8 * WORDS + _LEGACY_TAIL.size
+
+
+class Registered:
+    """What layers above give: states are tensors there, and devices objects."""
+
+    to_tensor: Callable[[np.ndarray], Any] = staticmethod(lambda array: array)
+    to_array: Callable[[Any], np.ndarray] = staticmethod(np.asarray)
+    device: Callable[[str], Any] = str
+
+
+registered = Registered()
 
 
 class Generator:
@@ -61,7 +73,7 @@ class Generator:
     @property
     def device(self) -> Any:
         """Where the numbers are drawn: the CPU."""
-        return _device_type("cpu")
+        return registered.device("cpu")
 
     # -- seeds -----------------------------------------------------------------------------
 
@@ -137,11 +149,19 @@ class Generator:
 
     # -- the whole state -------------------------------------------------------------------
 
-    def get_state(self) -> np.ndarray:
-        """The state as PyTorch writes it: 5056 bytes (uint8).
+    def get_state(self) -> Any:
+        """The state as PyTorch writes it: a ByteTensor of 5056 elements.
 
         The Philox counter is in a field that PyTorch leaves unused, so either loads the other's.
         """
+        return registered.to_tensor(self.snapshot())
+
+    def set_state(self, new_state: Any) -> Generator:
+        """Goes on from what ``get_state()`` gave, here or in PyTorch; returns the generator."""
+        return self.restore(registered.to_array(new_state))
+
+    def snapshot(self) -> np.ndarray:
+        """The state as a NumPy array of 5056 bytes (uint8)."""
         with self._lock:
             self._settle()
             words, position = self._twister.state()
@@ -156,9 +176,8 @@ class Generator:
             state = head + words.astype("<u8").tobytes() + tail
         return np.frombuffer(state, np.uint8).copy()
 
-    def set_state(self, new_state: np.ndarray) -> Generator:
-        """Goes on from what ``get_state()`` gave, here or in PyTorch; returns the generator."""
-        state = np.asarray(new_state)
+    def restore(self, state: np.ndarray) -> Generator:
+        """Goes on from a ``snapshot()``."""
         if state.dtype != np.uint8:
             raise TypeError(
                 f"[set_state] expected a torch.ByteTensor, but got {state.dtype}; "
@@ -192,15 +211,12 @@ class Generator:
             self._kept_float = single if single_valid else None
         return self
 
-    graphsafe_get_state = get_state
-    graphsafe_set_state = set_state
-
     def clone_state(self) -> Generator:
         """Another generator in the same state."""
-        return type(self)().set_state(self.get_state())
+        return type(self)().restore(self.snapshot())
 
     def __reduce__(self) -> tuple:
-        return _restored, (type(self), self.get_state())
+        return _restored, (type(self), self.snapshot())
 
     def __copy__(self) -> Generator:
         return self.clone_state()
@@ -213,16 +229,7 @@ class Generator:
 
 
 def _restored(kind: type[Generator], state: np.ndarray) -> Generator:
-    return kind().set_state(state)
-
-
-_device_type: Any = str
-
-
-def register_device_type(device_type: Any) -> None:
-    """The layer that has the ``device`` class gives it, for ``Generator.device``."""
-    global _device_type
-    _device_type = device_type
+    return kind().restore(state)
 
 
 def dropout_draws(count: int) -> int:
