@@ -1,0 +1,136 @@
+"""Linear maps that act on each spatial axis by itself: means over windows, interpolation, borders.
+
+One axis is described by a frozen object whose *taps* say which elements, with which weights, make
+up each element of the result. The same table read the other way round is the adjoint, so every
+operation here has its gradient, and that gradient its own.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from taimatsu.errors import OperationError
+from taimatsu.ir.meta import Meta, meta
+from taimatsu.ops.base import register
+from taimatsu.ops.reducing import Wide
+
+Taps = tuple[np.ndarray, np.ndarray]  # (results, taps): element read (-1: none), and its weight
+
+
+class Axis:
+    """What happens along one axis. Subclasses are frozen dataclasses, so they can be attributes."""
+
+    extent: int  # of the input
+    out: int  # of the result
+
+    def taps(self) -> Taps:
+        raise NotImplementedError
+
+
+Axes = tuple[Axis, ...]
+
+
+@lru_cache(maxsize=512)
+def _taps(axis: Axis) -> Taps:
+    return axis.taps()
+
+
+@lru_cache(maxsize=512)
+def _adjoint_taps(axis: Axis) -> Taps:
+    """The taps of the transposed map: for every element, the results it goes into."""
+    index, weight = _taps(axis)
+    result, tap = np.nonzero(index >= 0)
+    source = index[result, tap]
+    order = np.argsort(source, kind="stable")
+    source, result = source[order], result[order]
+    counts = np.bincount(source, minlength=axis.extent)
+    first = np.cumsum(counts) - counts
+    rank = np.arange(source.size) - first[source]
+    width = max(1, int(counts.max(initial=0)))
+    back_index = np.full((axis.extent, width), -1)
+    back_weight = np.zeros((axis.extent, width))
+    back_index[source, rank] = result
+    back_weight[source, rank] = weight[index >= 0][order]
+    return back_index, back_weight
+
+
+def _along(x: np.ndarray, taps: Taps, axis: int) -> np.ndarray:
+    index, weight = taps
+    if index.shape[1] == 1 and (index >= 0).all() and (weight == 1).all():
+        return np.take(x, index[:, 0], axis)
+    shape = [1] * x.ndim
+    shape[axis] = len(index)
+    total: Any = None
+    for k in range(index.shape[1]):
+        present = (index[:, k] >= 0).reshape(shape)
+        part = np.take(x, np.maximum(index[:, k], 0), axis)
+        part *= weight[:, k].astype(x.dtype).reshape(shape)
+        if not present.all():
+            part = np.where(present, part, part.dtype.type(0))
+        total = part if total is None else np.add(total, part, out=total)
+    return total
+
+
+def resampled(x: np.ndarray, axes: Axes, adjoint: bool = False) -> np.ndarray:
+    """``x`` with the map (or its adjoint) carried out along its last axes."""
+    for number, axis in enumerate(axes):
+        table = _adjoint_taps(axis) if adjoint else _taps(axis)
+        x = _along(x, table, x.ndim - len(axes) + number)
+    return np.ascontiguousarray(x)
+
+
+class Resampling(Wide, abstract=True):
+    """Base of the operations: input (..., *extents) -> (..., *outs), each axis by itself."""
+
+    hidden = True
+
+    def infer(self, input: Meta, *, axes: Axes, backward: str) -> Meta:
+        lead = input.shape[: input.ndim - len(axes)]
+        return meta((*lead, *(axis.out for axis in axes)), input.dtype)
+
+    def reference(self, input: np.ndarray, *, axes: Axes, backward: str) -> np.ndarray:
+        return resampled(input, axes)
+
+    def gradient(self, g: Any, out: Any, input: Any, *, axes: Axes, backward: str) -> Any:
+        return ResampleAdjoint.apply(g, axes=axes)
+
+    def backward_name_for(self, inputs: tuple, attributes: dict) -> str:
+        return attributes["backward"]
+
+
+@register
+class ResampleAdjoint(Wide):
+    """The adjoint of a resampling: g (..., *outs) -> (..., *extents)."""
+
+    hidden = True
+
+    def infer(self, g: Meta, *, axes: Axes) -> Meta:
+        lead = g.shape[: g.ndim - len(axes)]
+        return meta((*lead, *(axis.extent for axis in axes)), g.dtype)
+
+    def reference(self, g: np.ndarray, *, axes: Axes) -> np.ndarray:
+        return resampled(g, axes, adjoint=True)
+
+    def gradient(self, v: Any, out: Any, g: Any, *, axes: Axes) -> Any:
+        return Resample.apply(v, axes=axes, backward="ResampleBackward0")
+
+
+@register
+class Resample(Resampling):
+    """A resampling that is no public operation: the gradient of an adjoint."""
+
+    hidden = True
+
+
+def need_float(name: str, x: Any) -> None:
+    """NotImplementedError for integers and booleans, which have no mean in their own dtype."""
+    if not (x.dtype.is_floating_point or x.dtype.is_complex):
+        raise OperationError.make(
+            name,
+            f"\"{name}\" not implemented for '{x.dtype.scalar_type}'",
+            hint="convert the input first: x.float()",
+            kind=NotImplementedError,
+        )
