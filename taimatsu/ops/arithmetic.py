@@ -226,9 +226,7 @@ class RoundedDiv(Quotient):
     inplace = False
     backward_name = "DivBackward2"
 
-    def reference(
-        self, input: np.ndarray, other: np.ndarray, *, rounding_mode: str
-    ) -> np.ndarray:
+    def reference(self, input: np.ndarray, other: np.ndarray, *, rounding_mode: str) -> np.ndarray:
         self.refuse_zero(other)
         if rounding_mode == "floor":
             return np.floor_divide(input, other)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes
-from taimatsu.dtypes import dtype as DType
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Sample, array, integers, register
 from taimatsu.ops.elementwise import Unary, complex_array, is_complex, spread
@@ -25,20 +24,20 @@ class Cast(Unary):
     backward_name = "ToCopyBackward0"
     hidden = True
 
-    def infer(self, input: Any, *, dtype: DType) -> Meta:
+    def infer(self, input: Any, *, dtype: dtypes.dtype) -> Meta:
         return spread(dtype, [input])
 
     def evaluate(self, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> tuple:
         with np.errstate(all="ignore"):
             return (converted(np.asarray(inputs[0]), attributes["dtype"]),)
 
-    def gradient(self, g: Any, out: Any, input: Any, *, dtype: DType) -> Any:
+    def gradient(self, g: Any, out: Any, input: Any, *, dtype: dtypes.dtype) -> Any:
         if is_complex(g) and not is_complex(input):
             g = g.real
         return g if g.dtype is input.dtype else self.apply(g, dtype=input.dtype)
 
 
-def converted(x: np.ndarray, dtype: DType) -> np.ndarray:
+def converted(x: np.ndarray, dtype: dtypes.dtype) -> np.ndarray:
     """A copy of ``x`` in ``dtype`` by PyTorch's rules.
 
     Imaginary parts are dropped, fractions cut off; what does not fit a small integer type keeps

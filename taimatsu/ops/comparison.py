@@ -101,9 +101,7 @@ class IsClose(Binary):
     yields = "bool"
     differentiable = False
 
-    def infer(
-        self, input: Any, other: Any, *, rtol: float, atol: float, equal_nan: bool
-    ) -> Any:
+    def infer(self, input: Any, other: Any, *, rtol: float, atol: float, equal_nan: bool) -> Any:
         if input.dtype is not other.dtype:
             raise self.error(
                 f"{input.dtype.scalar_type} did not match {other.dtype.scalar_type}",
@@ -306,4 +304,3 @@ class Heaviside(Binary):
         return np.where(input == 0, values, (input > 0).astype(input.dtype))
 
     samples = binary_samples(numbers=(), grad=False, special=False)
-

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from taimatsu import dtypes
-from taimatsu.dtypes import dtype as DType
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Operation, Sample, array, integers
 from taimatsu.shapes import broadcast_shapes, elementwise_strides
@@ -34,7 +33,7 @@ class Elementwise(Operation, abstract=True):
     yields: ClassVar[str] = "same"  # the result's dtype: "same", "bool", "real" (of a complex one)
     wide_numbers: ClassVar[bool] = False  # Python numbers are not rounded to float16 first
 
-    def compute_dtype(self, *operands: Any) -> DType:
+    def compute_dtype(self, *operands: Any) -> dtypes.dtype:
         """The dtype in which the inputs (``Meta`` or numbers) are combined; raises for others."""
         found = dtypes.result_type(*operands)
         if self.integers == "float" and found.category <= dtypes.INTEGER:
@@ -43,7 +42,7 @@ class Elementwise(Operation, abstract=True):
             raise self.unsupported(found)
         return found
 
-    def unsupported(self, found: DType) -> Exception:
+    def unsupported(self, found: dtypes.dtype) -> Exception:
         """The error for a dtype in which the operation does not compute."""
         named = {"b": "bool", "i": "integer", "f": "floating point", "c": "complex"}
         wanted = ", ".join(named[c] for c in self.accepts)
@@ -74,14 +73,13 @@ class Elementwise(Operation, abstract=True):
             )
         arrays = self.operands(inputs, compute)
         with np.errstate(all="ignore"):
-            result = np.asarray(self.reference(*arrays, **attributes))
-            return (finished(result, outs[0].dtype.numpy, arrays),)
+            return (cast(self.reference(*arrays, **attributes), outs[0].dtype.numpy),)
 
-    def operands(self, inputs: Sequence[Any], compute: DType) -> list[Any]:
+    def operands(self, inputs: Sequence[Any], compute: dtypes.dtype) -> list[Any]:
         """The inputs as ``reference`` takes them: arrays of the working dtype, or None."""
         return [self.operand(x, compute) for x in inputs]
 
-    def operand(self, x: Any, compute: DType) -> np.ndarray | None:
+    def operand(self, x: Any, compute: dtypes.dtype) -> np.ndarray | None:
         """One input cast to the compute dtype (float32 for the 16-bit floats)."""
         if x is None:
             return None
@@ -123,7 +121,7 @@ class FloatUnary(Unary, abstract=True):
 # -- helpers of rules ------------------------------------------------------------------------
 
 
-def spread(found: DType, operands: Sequence[Any], name: str = "") -> Meta:
+def spread(found: dtypes.dtype, operands: Sequence[Any], name: str = "") -> Meta:
     """The description of a fresh elementwise result over these operands."""
     tensors = [x for x in operands if isinstance(x, Meta)]
     shape = broadcast_shapes(*[x.shape for x in tensors])
@@ -139,14 +137,6 @@ def cast(x: Any, kind: np.dtype) -> np.ndarray:
     if x.dtype.kind == "c" and kind.kind != "c":
         x = x != 0 if kind.kind == "b" else x.real
     return x.astype(kind)
-
-
-def finished(result: np.ndarray, kind: np.dtype, arrays: Sequence[Any]) -> np.ndarray:
-    """The result in its dtype, never an input itself (a rule may have had nothing to do)."""
-    result = cast(result, kind)
-    if any(result is x for x in arrays):
-        return result.copy()
-    return result
 
 
 def is_number(x: Any) -> bool:
@@ -254,10 +244,8 @@ def binary_samples(
     return staticmethod(generate)
 
 
-def complex_array(
-    *shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0
-) -> np.ndarray:
+def complex_array(*shape: int, low: float = -2.0, high: float = 2.0, seed: int = 0) -> np.ndarray:
     """A complex64 array for samples."""
     real = array(*shape, low=low, high=high, seed=seed)
     imaginary = array(*shape, low=low, high=high, seed=seed + 100)
-    return (real + 1j * imaginary).astype(np.complex64)
+    return np.asarray(real + 1j * imaginary, np.complex64)

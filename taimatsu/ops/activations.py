@@ -1,0 +1,564 @@
+"""Activation functions: ``torch.nn.functional.relu`` and its relatives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from taimatsu import trace
+from taimatsu.ir.meta import meta
+from taimatsu.ops.base import REGISTRY, Operation, Sample, array, composite, integers, register
+from taimatsu.ops.elementwise import (
+    FLOATS,
+    SPECIAL,
+    Binary,
+    Unary,
+    conj,
+    unary_samples,
+)
+from taimatsu.ops.special_functions import erf
+from taimatsu.shapes import normalize_axis
+
+
+class Activation(Unary, abstract=True):
+    """A function of one floating point tensor, with PyTorch's ``inplace`` argument."""
+
+    accepts = "f"
+    saves = ("input",)
+
+    def run(self, input: Any, inplace: bool, **attributes: Any) -> Any:
+        """Records the operation; with ``inplace`` writes the result over ``input``."""
+        result = self.apply(input, **attributes)
+        return input._write(result, self.name) if inplace else result
+
+    def __call__(self, input: Any, inplace: bool = False) -> Any:
+        return self.run(input, inplace)
+
+
+# -- rectifiers ------------------------------------------------------------------------------
+
+
+@register
+class Relu(Activation):
+    """``max(input, 0)``."""
+
+    functions = ("relu", "nn.functional.relu")
+    accepts = "if"
+    inplace = True
+    saves = ("out",)
+
+    def unsupported(self, found: Any) -> Exception:
+        if found.is_complex:
+            return self.error("clamp is not supported for complex types", kind=NotImplementedError)
+        return self.error("Boolean inputs not supported for relu")
+
+    def reference(self, input: np.ndarray) -> np.ndarray:
+        return np.maximum(input, np.zeros((), input.dtype))
+
+    def gradient(self, g: Any, out: Any, input: Any) -> Any:
+        return g.masked_fill(out <= 0, 0)
+
+    samples = unary_samples(kinks=(0.0,))
+
+
+@register
+class LeakyRelu(Activation):
+    """``input`` where positive, else ``negative_slope * input``."""
+
+    functions = ("nn.functional.leaky_relu",)
+
+    def __call__(self, input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
+        return self.run(input, inplace, negative_slope=float(negative_slope))
+
+    def reference(self, input: np.ndarray, *, negative_slope: float) -> np.ndarray:
+        return np.where(input > 0, input, input * np.asarray(negative_slope, input.dtype))
+
+    def gradient(self, g: Any, out: Any, input: Any, *, negative_slope: float) -> Any:
+        return (g * negative_slope).where(input <= 0, g)
+
+    samples = unary_samples(whole=False, kinks=(0.0,), negative_slope=0.2)
+
+
+@register
+class PreluKernel(Binary):
+    """``input`` where positive, else ``weight * input``; the weight is shaped to broadcast."""
+
+    hidden = True
+    accepts = "f"
+    saves = {"input": ("input", "weight"), "weight": ("input",)}
+
+    def infer(self, input: Any, weight: Any) -> Any:
+        return self.describe(input, weight)
+
+    def reference(self, input: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        return np.where(input > 0, input, weight * input)
+
+    def gradient(self, g: Any, out: Any, input: Any, weight: Any) -> Any:
+        return (
+            lambda: (g * weight).where(input <= 0, g),
+            lambda: (g * input).masked_fill(input > 0, 0),
+        )
+
+
+def _prelu_samples() -> Iterator[Sample]:
+    yield Sample(array(2, 3, 4), array(3, seed=1))
+    yield Sample(array(2, 3), array(1, seed=1), dtypes=FLOATS)
+    yield Sample(array(5), array(1, seed=1))
+    yield Sample(array(2, 3), array(seed=1))
+
+
+@composite("prelu", "nn.functional.prelu", methods=("prelu",), samples=_prelu_samples)
+def prelu(input: Any, weight: Any) -> Any:
+    """``input`` where positive, else ``weight * input``, one weight or one per channel (dim 1)."""
+    if input.dtype is not weight.dtype:
+        raise PreluKernel.error(
+            f"prelu: Type promoting not supported. Got {input.dtype.scalar_type} and "
+            f"{weight.dtype.scalar_type}",
+            hint="convert one: weight.to(input.dtype)",
+        )
+    if weight.ndim > 1:
+        raise PreluKernel.error(
+            "prelu: Expected `weight` to be a scalar or 1D tensor", f"ndim = {weight.ndim}"
+        )
+    channels = input.shape[1] if input.ndim > 1 else 1
+    if weight.numel() == 1:
+        return PreluKernel.apply(input, weight.reshape(()) if weight.ndim else weight)
+    if weight.numel() != channels:
+        raise PreluKernel.error(
+            "Mismatch of parameter numbers and input channel size. Found parameter numbers = "
+            f"{weight.numel()} and channel size = {channels}."
+        )
+    return PreluKernel.apply(input, weight.reshape((channels,) + (1,) * (input.ndim - 2)))
+
+
+@composite("rrelu", "nn.functional.rrelu", methods=(), samples=unary_samples(whole=False))
+def rrelu(
+    input: Any,
+    lower: float = 1.0 / 8,
+    upper: float = 1.0 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Any:
+    """``leaky_relu`` with a slope drawn from [lower, upper) for each negative element.
+
+    Not in training: the middle of the interval (Xu et al., "Empirical Evaluation of Rectified
+    Activations in Convolutional Network", 2015).
+    """
+    if not training:
+        result = LeakyRelu.apply(input, negative_slope=(lower + upper) / 2)
+    else:
+        result = PreluKernel.apply(input, _random_slopes(input, lower, upper))
+    return input._write(result, "rrelu") if inplace else result
+
+
+def _random_slopes(input: Any, lower: float, upper: float) -> Any:
+    """One draw for each element that is not positive, in their order, as PyTorch draws."""
+    values = np.asarray(trace.value(input))
+    negative = values <= 0
+    draws = input.new_empty((int(negative.sum()),)).double().uniform_(lower, upper)
+    slopes = np.ones(values.shape, values.dtype)
+    slopes[negative] = trace.value(draws).astype(values.dtype)
+    return trace.constant(slopes)
+
+
+@register
+class Threshold(Activation):
+    """``input`` where greater than ``threshold``, else ``value``."""
+
+    functions = ("threshold", "nn.functional.threshold")
+    accepts = "if"
+    methods = ()
+    saves = ("input",)
+
+    def __call__(self, input: Any, threshold: float, value: float, inplace: bool = False) -> Any:
+        return self.run(input, inplace, threshold=threshold, value=value)
+
+    def reference(self, input: np.ndarray, *, threshold: float, value: float) -> np.ndarray:
+        kind = input.dtype.type
+        return np.where(input <= kind(threshold), kind(value), input)
+
+    def gradient(self, g: Any, out: Any, input: Any, *, threshold: float, value: float) -> Any:
+        return g.masked_fill(input <= threshold, 0)
+
+    def samples(self) -> Iterator[Sample]:
+        yield Sample(array(3, 4), 0.5, 2.0, dtypes=FLOATS)
+        yield Sample(integers(5), 3, -1)
+        yield Sample(SPECIAL, 0.0, 1.0, grad=False)
+
+
+# -- exponential units -----------------------------------------------------------------------
+
+
+class ExponentialUnit(Activation, abstract=True):
+    """``scale * x`` above 0, ``alpha * scale * (exp(input_scale * x) - 1)`` below."""
+
+    def reference(
+        self, input: np.ndarray, *, alpha: float, scale: float, input_scale: float
+    ) -> np.ndarray:
+        kind = input.dtype.type
+        below = np.expm1(input * kind(input_scale)) * kind(alpha * scale)
+        return np.where(input < 0, below, input * kind(scale))
+
+    def gradient(
+        self, g: Any, out: Any, input: Any, *, alpha: float, scale: float, input_scale: float
+    ) -> Any:
+        slope = (input * input_scale).exp() * (alpha * scale * input_scale)
+        return (g * slope).where(input <= 0, g * scale)
+
+
+@register
+class Elu(ExponentialUnit):
+    """``x`` above 0, ``alpha * (exp(x) - 1)`` below (Clevert et al., 2015)."""
+
+    functions = ("nn.functional.elu",)
+
+    def __call__(self, input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+        return self.run(input, inplace, alpha=float(alpha), scale=1.0, input_scale=1.0)
+
+    samples = staticmethod(
+        lambda: iter(
+            [
+                Sample(array(3, 4), dtypes=FLOATS),
+                Sample(array(3, 4), alpha=0.7),
+                Sample(SPECIAL, grad=False),
+            ]
+        )
+    )
+
+
+@register
+class Celu(ExponentialUnit):
+    """``x`` above 0, ``alpha * (exp(x / alpha) - 1)`` below (Barron, 2017)."""
+
+    functions = ("celu", "nn.functional.celu")
+    methods = ()
+
+    def __call__(self, input: Any, alpha: float = 1.0, inplace: bool = False) -> Any:
+        if alpha == 0:
+            raise self.error("ZeroDivisionError: alpha cannot be 0 for CELU")
+        return self.run(input, inplace, alpha=float(alpha), scale=1.0, input_scale=1.0 / alpha)
+
+    samples = staticmethod(
+        lambda: iter([Sample(array(3, 4)), Sample(array(3, 4), alpha=0.7, dtypes=FLOATS)])
+    )
+
+
+# Klambauer et al., "Self-Normalizing Neural Networks", 2017: mean 0 and variance 1 are kept.
+_SELU_ALPHA = 1.6732632423543772848170429916717
+_SELU_SCALE = 1.0507009873554804934193349852946
+
+
+@composite("selu", "nn.functional.selu", methods=(), samples=unary_samples(whole=False))
+def selu(input: Any, inplace: bool = False) -> Any:
+    """The exponential unit whose constants keep activations normalised."""
+    return Elu.run(input, inplace, alpha=_SELU_ALPHA, scale=_SELU_SCALE, input_scale=1.0)
+
+
+# -- smooth units ----------------------------------------------------------------------------
+
+
+@register
+class Gelu(Activation):
+    """``x * Phi(x)``, Phi the normal distribution's function (Hendrycks and Gimpel, 2016).
+
+    ``approximate="tanh"`` takes a tanh for Phi.
+    """
+
+    functions = ("nn.functional.gelu",)
+
+    def __call__(self, input: Any, *, approximate: str = "none") -> Any:
+        if approximate not in ("none", "tanh"):
+            raise self.error("approximate argument must be either none or tanh.", approximate)
+        return self.apply(input, approximate=approximate)
+
+    def reference(self, input: np.ndarray, *, approximate: str) -> np.ndarray:
+        if approximate == "none":
+            return 0.5 * input * (1 + erf(input * math.sqrt(0.5)))
+        inner = math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)
+        return 0.5 * input * (1 + np.tanh(inner))
+
+    def gradient(self, g: Any, out: Any, input: Any, *, approximate: str) -> Any:
+        if approximate == "none":
+            area = 0.5 * (1 + (input * math.sqrt(0.5)).erf())
+            density = (input * input * -0.5).exp() * (1 / math.sqrt(2 * math.pi))
+            return g * (area + input * density)
+        scale = math.sqrt(2 / math.pi)
+        square = input * input
+        curve = (scale * (input + 0.044715 * (square * input))).tanh()
+        slope = scale * (1 + 3 * 0.044715 * square)
+        return g * (0.5 * (1 + curve) + 0.5 * input * (1 - curve * curve) * slope)
+
+    samples = staticmethod(
+        lambda: iter(
+            [
+                Sample(array(3, 4), dtypes=FLOATS),
+                Sample(array(3, 4), approximate="tanh", dtypes=FLOATS),
+                Sample(np.array([0.0, -0.0, 30.0, -30.0, np.nan]), grad=False),
+            ]
+        )
+    )
+
+
+@register
+class Silu(Activation):
+    """``x * sigmoid(x)``."""
+
+    functions = ("nn.functional.silu",)
+    accepts = "fc"
+
+    def reference(self, input: np.ndarray) -> np.ndarray:
+        return input / (1 + np.exp(-input))
+
+    def gradient(self, g: Any, out: Any, input: Any) -> Any:
+        gate = input.sigmoid()
+        return g * conj(gate * (1 + input * (1 - gate)))
+
+    samples = unary_samples(whole=False)
+
+
+@register
+class Mish(Activation):
+    """``x * tanh(softplus(x))`` (Misra, 2019)."""
+
+    functions = ("nn.functional.mish",)
+
+    def reference(self, input: np.ndarray) -> np.ndarray:
+        return input * np.tanh(np.log1p(np.exp(input)))
+
+    def gradient(self, g: Any, out: Any, input: Any) -> Any:
+        curve = Softplus(input).tanh()
+        return g * (curve + input * input.sigmoid() * (1 - curve * curve))
+
+    samples = unary_samples(whole=False)
+
+
+@register
+class Softplus(Activation):
+    """``log(1 + exp(beta * x)) / beta``; ``x`` itself where ``beta * x > threshold``."""
+
+    functions = ("nn.functional.softplus",)
+
+    def __call__(self, input: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:
+        return self.apply(input, beta=float(beta), threshold=float(threshold))
+
+    def reference(self, input: np.ndarray, *, beta: float, threshold: float) -> np.ndarray:
+        scaled = input * input.dtype.type(beta)
+        return np.where(scaled > threshold, input, np.log1p(np.exp(scaled)) / beta)
+
+    def gradient(self, g: Any, out: Any, input: Any, *, beta: float, threshold: float) -> Any:
+        scaled = input * beta
+        return g.where(scaled > threshold, g * scaled.sigmoid())
+
+    samples = staticmethod(
+        lambda: iter(
+            [
+                Sample(array(3, 4), dtypes=FLOATS),
+                Sample(array(3, 4, low=-9, high=9), beta=2.0, threshold=8.0),
+                Sample(SPECIAL, grad=False),
+            ]
+        )
+    )
+
+
+@register
+class LogSigmoid(Activation):
+    """``log(sigmoid(x))`` without overflow."""
+
+    functions = ("nn.functional.logsigmoid",)
+
+    def __call__(self, input: Any) -> Any:
+        return self.apply(input)
+
+    def reference(self, input: np.ndarray) -> np.ndarray:
+        zero = np.zeros((), input.dtype)
+        return np.minimum(zero, input) - np.log1p(np.exp(-np.abs(input)))
+
+    def gradient(self, g: Any, out: Any, input: Any) -> Any:
+        return g * (-input).sigmoid()
+
+    samples = unary_samples(whole=False)
+
+
+@composite("nn.functional.softsign", samples=unary_samples(complexes=True))
+def softsign(input: Any) -> Any:
+    """``x / (1 + |x|)``."""
+    return input / (input.abs() + 1)
+
+
+@composite("nn.functional.tanhshrink", samples=unary_samples(complexes=True))
+def tanhshrink(input: Any) -> Any:
+    """``x - tanh(x)``."""
+    return input - input.tanh()
+
+
+# -- piecewise linear ------------------------------------------------------------------------
+
+
+@register
+class Hardtanh(Activation):
+    """``input`` between ``min_val`` and ``max_val``."""
+
+    functions = ("nn.functional.hardtanh",)
+    accepts = "if"
+
+    def unsupported(self, found: Any) -> Exception:
+        if found.is_complex:
+            return self.error("clamp is not supported for complex types", kind=NotImplementedError)
+        return self.error("Bool inputs not supported for hardtanh")
+
+    def __call__(
+        self, input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+    ) -> Any:
+        if min_val > max_val:
+            raise self.error(
+                "min_val cannot be greater than max_val", f"{min_val} > {max_val}", kind=ValueError
+            )
+        if min_val < 0 and not input.dtype.is_signed and input.dtype.category == 1:
+            raise self.error("cannot do hardtanh on an unsigned type with negative limits")
+        return self.run(input, inplace, min_val=min_val, max_val=max_val)
+
+    def reference(self, input: np.ndarray, *, min_val: float, max_val: float) -> np.ndarray:
+        kind = input.dtype.type
+        return np.minimum(np.maximum(input, kind(min_val)), kind(max_val))
+
+    def gradient(self, g: Any, out: Any, input: Any, *, min_val: float, max_val: float) -> Any:
+        return g.masked_fill((input <= min_val) | (input >= max_val), 0)
+
+    samples = unary_samples(kinks=(-1.0, 1.0), min_val=-1.0, max_val=1.0)
+
+
+@composite("nn.functional.relu6", samples=unary_samples(low=-3, high=9))
+def relu6(input: Any, inplace: bool = False) -> Any:
+    """``input`` between 0 and 6."""
+    return Hardtanh(input, 0, 6, inplace)
+
+
+@register
+class Hardsigmoid(Activation):
+    """``input / 6 + 1/2`` between 0 and 1 (Howard et al., "Searching for MobileNetV3", 2019)."""
+
+    functions = ("nn.functional.hardsigmoid",)
+
+    def reference(self, input: np.ndarray) -> np.ndarray:
+        kind = input.dtype.type
+        return np.minimum(np.maximum(input + kind(3), kind(0)), kind(6)) / kind(6)
+
+    def gradient(self, g: Any, out: Any, input: Any) -> Any:
+        return (g / 6).masked_fill((input <= -3) | (input >= 3), 0)
+
+    samples = unary_samples(low=-5, high=5, whole=False, kinks=(-3.0, 3.0))
+
+
+@register
+class Hardswish(Activation):
+    """``input * hardsigmoid(input)``."""
+
+    functions = ("nn.functional.hardswish",)
+
+    def reference(self, input: np.ndarray) -> np.ndarray:
+        kind = input.dtype.type
+        return input * np.minimum(np.maximum(input + kind(3), kind(0)), kind(6)) / kind(6)
+
+    def gradient(self, g: Any, out: Any, input: Any) -> Any:
+        inner = (g * (input / 3 + 0.5)).where(input < 3, g)
+        return inner.masked_fill(input <= -3, 0)
+
+    samples = unary_samples(low=-5, high=5, whole=False, kinks=(-3.0, 3.0))
+
+
+@register
+class Hardshrink(Activation):
+    """0 between ``-lambd`` and ``lambd``, else ``input``."""
+
+    functions = ("hardshrink", "nn.functional.hardshrink")
+
+    def __call__(self, input: Any, lambd: float = 0.5) -> Any:
+        return self.apply(input, lambd=float(lambd))
+
+    def reference(self, input: np.ndarray, *, lambd: float) -> np.ndarray:
+        limit = input.dtype.type(lambd)
+        inside = (input >= -limit) & (input <= limit)
+        return np.where(inside, input.dtype.type(0), input)
+
+    def gradient(self, g: Any, out: Any, input: Any, *, lambd: float) -> Any:
+        return g.masked_fill((input >= -lambd) & (input <= lambd), 0)
+
+    samples = unary_samples(whole=False, kinks=(0.5, -0.5), lambd=0.5)
+
+
+@register
+class Softshrink(Activation):
+    """``input`` moved toward 0 by ``lambd``, 0 where it would cross."""
+
+    functions = ("nn.functional.softshrink",)
+
+    def __call__(self, input: Any, lambd: float = 0.5) -> Any:
+        if lambd < 0:
+            raise self.error(
+                f"lambda must be greater or equal to 0, but found to be {lambd}.", kind=RuntimeError
+            )
+        return self.apply(input, lambd=float(lambd))
+
+    def reference(self, input: np.ndarray, *, lambd: float) -> np.ndarray:
+        limit = input.dtype.type(lambd)
+        outside = np.where(input > limit, input - limit, input + limit)
+        inside = (input >= -limit) & (input <= limit)
+        return np.where(inside, input.dtype.type(0), outside)
+
+    def gradient(self, g: Any, out: Any, input: Any, *, lambd: float) -> Any:
+        return g.masked_fill((input >= -lambd) & (input <= lambd), 0)
+
+    samples = unary_samples(whole=False, kinks=(0.5, -0.5), lambd=0.5)
+
+
+# -- gated -----------------------------------------------------------------------------------
+
+
+@register
+class Glu(Operation):
+    """The first half along ``dim`` times the sigmoid of the second (Dauphin et al., 2016)."""
+
+    functions = ("nn.functional.glu",)
+    saves = ("input",)
+
+    def __call__(self, input: Any, dim: int = -1) -> Any:
+        if input.ndim == 0:
+            raise self.error("glu does not support 0-dimensional tensors")
+        return self.apply(input, dim=normalize_axis(dim, input.ndim))
+
+    def infer(self, input: Any, *, dim: int) -> Any:
+        if not input.dtype.is_floating_point:
+            raise self.error(
+                f"\"glu_cpu\" not implemented for '{input.dtype.scalar_type}'",
+                hint="expected a floating point dtype",
+                kind=NotImplementedError,
+            )
+        extent = input.shape[dim]
+        if extent % 2:
+            raise self.error(
+                f"Halving dimension must be even, but dimension {dim} is size {extent}"
+            )
+        shape = list(input.shape)
+        shape[dim] = extent // 2
+        return meta(shape, input.dtype)
+
+    def evaluate(self, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> tuple:
+        dtype = outs[0].dtype
+        wide = np.asarray(inputs[0]).astype(np.float32 if dtype.itemsize == 2 else dtype.numpy)
+        value, gate = np.split(wide, 2, attributes["dim"])
+        with np.errstate(all="ignore"):
+            return ((value / (1 + np.exp(-gate))).astype(dtype.numpy),)
+
+    def gradient(self, g: Any, out: Any, input: Any, *, dim: int) -> Any:
+        value, gate = input.chunk(2, dim)
+        open_ = gate.sigmoid()
+        slope = g * open_
+        return REGISTRY["cat"]([slope, slope * (1 - open_) * value], dim)
+
+    def samples(self) -> Iterator[Sample]:
+        yield Sample(array(3, 4), dtypes=FLOATS)
+        yield Sample(array(4, 3), 0)
+        yield Sample(array(2, 6, 3), dim=1)
