@@ -99,7 +99,8 @@ def _load_bfloat16() -> np.dtype:
         raise ImportError(
             "bfloat16 values need the package ml_dtypes; pip install taimatsu[bfloat16]"
         ) from None
-    return np.dtype(ml_dtypes.bfloat16)
+    loaded: np.dtype = np.dtype(ml_dtypes.bfloat16)
+    return loaded
 
 
 def _make(name: str, category: builtins.int, abbr: str, scalar_type: str) -> dtype:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from taimatsu import dtypes as D  # noqa: N812
+from taimatsu import dtypes as D
 
 EVERY = (*D.ALL, *D.BAREBONES)
 NAMES = [d.name for d in EVERY]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taimatsu import shapes as S  # noqa: N812
+from taimatsu import shapes as S
 from taimatsu.shapes import Size
 
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
