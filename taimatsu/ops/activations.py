@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,14 @@ from taimatsu.ops.special_functions import erf
 from taimatsu.shapes import normalize_axis
 
 
+def written_over(input: Any, name: str, compute: Callable[[], Any], inplace: bool) -> Any:
+    """The result of ``compute``, written over ``input`` where ``inplace`` is asked for."""
+    if not inplace:
+        return compute()
+    input._refuse_write(name)
+    return input._assign(compute(), name)
+
+
 class Activation(Unary, abstract=True):
     """A function of one floating point tensor, with PyTorch's ``inplace`` argument."""
 
@@ -31,8 +39,7 @@ class Activation(Unary, abstract=True):
 
     def run(self, input: Any, inplace: bool, **attributes: Any) -> Any:
         """Records the operation; with ``inplace`` writes the result over ``input``."""
-        result = self.apply(input, **attributes)
-        return input._write(result, self.name) if inplace else result
+        return written_over(input, self.name, lambda: self.apply(input, **attributes), inplace)
 
     def __call__(self, input: Any, inplace: bool = False) -> Any:
         return self.run(input, inplace)
@@ -147,11 +154,13 @@ def rrelu(
     Not in training: the middle of the interval (Xu et al., "Empirical Evaluation of Rectified
     Activations in Convolutional Network", 2015).
     """
-    if not training:
-        result = LeakyRelu.apply(input, negative_slope=(lower + upper) / 2)
-    else:
-        result = PreluKernel.apply(input, _random_slopes(input, lower, upper))
-    return input._write(result, "rrelu") if inplace else result
+
+    def compute() -> Any:
+        if training:
+            return PreluKernel.apply(input, _random_slopes(input, lower, upper))
+        return LeakyRelu.apply(input, negative_slope=(lower + upper) / 2)
+
+    return written_over(input, "rrelu", compute, inplace)
 
 
 def _random_slopes(input: Any, lower: float, upper: float) -> Any:
@@ -562,3 +571,27 @@ class Glu(Operation):
         yield Sample(array(3, 4), dtypes=FLOATS)
         yield Sample(array(4, 3), 0)
         yield Sample(array(2, 6, 3), dim=1)
+
+
+# -- in place --------------------------------------------------------------------------------
+
+
+def _in_place_form(name: str, function: Callable, *functions: str) -> None:
+    """Enters ``name_``, which writes over its first argument and returns it."""
+
+    def form(input: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(input, *args, **kwargs, inplace=True)
+
+    form.__name__ = name + "_"
+    form.__doc__ = f"``{name}`` in place: the input itself holds the result."
+    composite(*functions, methods=())(form)
+
+
+_in_place_form("relu", Relu, "nn.functional.relu_")
+_in_place_form("leaky_relu", LeakyRelu, "nn.functional.leaky_relu_")
+_in_place_form("elu", Elu, "nn.functional.elu_")
+_in_place_form("hardtanh", Hardtanh, "nn.functional.hardtanh_")
+_in_place_form("celu", Celu, "celu_", "nn.functional.celu_")
+_in_place_form("selu", selu, "selu_", "nn.functional.selu_")
+_in_place_form("rrelu", rrelu, "rrelu_", "nn.functional.rrelu_")
+_in_place_form("threshold", Threshold, "threshold_", "nn.functional.threshold_")

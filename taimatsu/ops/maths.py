@@ -173,19 +173,24 @@ class Log1p(Analytic):
 class Logaddexp(Binary):
     """``log(exp(input) + exp(other))`` without overflow."""
 
-    accepts = "f"
+    accepts = "fc"
     saves = ("input", "other")
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return np.logaddexp(input, other)
+        if input.dtype.kind != "c":
+            return np.logaddexp(input, other)
+        first = input.real >= other.real
+        high = np.where(first, input, other)
+        low = np.where(first, other, input)
+        return high + np.log1p(np.exp(low - high))
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return (
-            lambda: g / (1 + (other - input).exp()),
-            lambda: g / (1 + (input - other).exp()),
+            lambda: g / conj(1 + (other - input).exp()),
+            lambda: g / conj(1 + (input - other).exp()),
         )
 
-    samples = binary_samples(numbers=(), whole=False)
+    samples = binary_samples(numbers=(), whole=False, complexes=True)
 
 
 @register

@@ -126,7 +126,7 @@ class MaskedFill(Elementwise):
 class Fill(Elementwise):
     """``value`` in the shape and dtype of ``input``."""
 
-    inplace = True
+    methods = ()
 
     def infer(self, input: Any, value: Any) -> Any:
         if not is_number(value) and value.ndim > 0:
