@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes, return_types
-from taimatsu.dtypes import dtype as DType  # noqa: N812 (attributes are called dtype)
+from taimatsu.dtypes import dtype as DType
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import REGISTRY, Sample, array, booleans, composite, integers, register
 from taimatsu.ops.reducing import Accumulating, Wide, numpy_names, sum_result
@@ -144,7 +144,7 @@ class Logcumsumexp(Wide):
     def infer(self, input: Meta, *, dim: int) -> Meta:
         if not input.dtype.is_floating_point:
             raise self.error(
-                f'"logcumsumexp_out_cpu" not implemented for \'{input.dtype.scalar_type}\'',
+                f"\"logcumsumexp_out_cpu\" not implemented for '{input.dtype.scalar_type}'",
                 hint="x.float() converts",
                 kind=NotImplementedError,
             )
@@ -168,7 +168,7 @@ class Logcumsumexp(Wide):
         tails = reversed_recurrence(factors, g, dim)
         return tails * (input - out).exp().masked_fill(input == float("-inf"), 0)
 
-    samples = scan_samples
+    samples = staticmethod(scan_samples)
 
 
 class RunningExtreme(Wide, abstract=True):
@@ -250,6 +250,8 @@ def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
     axis = normalize_axis(dim, input.ndim)
+    if n == 0:
+        return input
     parts = [p for p in (prepend, input, append) if p is not None]
     x = REGISTRY["cat"](parts, axis) if len(parts) > 1 else input
     for _ in range(min(n, x.shape[axis])):

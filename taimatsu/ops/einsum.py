@@ -204,7 +204,7 @@ def _sum_out(x: Any, labels: list[Label], needed: set[Label]) -> tuple[Any, list
     """Sums over the dimensions that nothing needs any more."""
     gone = [d for d, s in enumerate(labels) if s not in needed]
     if gone:
-        x = x.sum(gone)
+        x = x.sum(gone, dtype=x.dtype)
     return x, [s for s in labels if s in needed]
 
 

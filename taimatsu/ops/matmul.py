@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes
-from taimatsu.dtypes import dtype as DType  # noqa: N812 (attributes are called dtype)
+from taimatsu.dtypes import dtype as DType
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import REGISTRY, Sample, array, composite, integers, register
@@ -127,7 +127,7 @@ class Matmul(Wide):
     functions = ("matmul", "linalg.matmul")
     methods = ("matmul", "__matmul__")
     saves = {"input": ("other",), "other": ("input",)}
-    samples = _matmul_samples
+    samples = staticmethod(_matmul_samples)
 
     def backward_name_for(self, inputs: tuple, attributes: dict) -> str:
         return _product_names.get((inputs[0].ndim, inputs[1].ndim), "UnsafeViewBackward0")
@@ -180,8 +180,9 @@ def _to_right(g: Any, a: Any, b: Meta) -> Any:
         a = _conjugate(a)
         return g * a if b.ndim == 1 else a.unsqueeze(-1) * g.unsqueeze(-2)
     if b.ndim <= 2 and a.ndim > 2:  # sums over the batch inside the product
-        a = a.reshape(-1, a.shape[-1])
-        g = g.reshape(-1, *b.shape[1:]) if b.ndim == 2 else g.reshape(-1)
+        count = int(np.prod(a.shape[:-1]))
+        a = a.reshape(count, a.shape[-1])
+        g = g.reshape(count, *b.shape[1:])
     return adjoint(a).matmul(g)
 
 
@@ -203,7 +204,7 @@ class Addmm(Wide):
 
     inplace = True
     saves = {"input": (), "mat1": ("mat2",), "mat2": ("mat1",)}
-    samples = _addmm_samples
+    samples = staticmethod(_addmm_samples)
 
     def __call__(self, input: Any, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
         beta, alpha = scale_factors(input.dtype, beta, alpha)
@@ -244,7 +245,8 @@ def scale_factors(dtype: DType, *factors: Any) -> tuple:
     """beta and alpha as an integer product takes them: cut to integers, as PyTorch does."""
     if dtype.is_floating_point or dtype.is_complex:
         return factors
-    return tuple(int(f) for f in factors)
+    kind = bool if dtype is dtypes.bool_ else int
+    return tuple(kind(f) for f in factors)
 
 
 def _scaled(x: Any, factor: Any) -> Any:
@@ -411,7 +413,12 @@ def _addbmm_samples() -> Iterator[Sample]:
 def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """beta * input + alpha * (the sum over the batch of batch1 @ batch2)."""
     check_batches("addbmm", batch1, batch2)
-    return _plus("addbmm", input, REGISTRY["bmm"](batch1, batch2).sum(0), beta, alpha)
+    b, m, k = batch1.shape
+    # One product that sums over the batch as well: [A0 A1 ...] @ [B0; B1; ...].
+    left = batch1.permute(1, 0, 2).reshape(m, b * k)
+    right = batch2.reshape(b * k, batch2.shape[2])
+    beta, alpha = scale_factors(input.dtype, beta, alpha)
+    return REGISTRY["addmm"].apply(input, left, right, beta=beta, alpha=alpha)
 
 
 def _addr_samples() -> Iterator[Sample]:
@@ -451,7 +458,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
         return REGISTRY["addmm"].apply(bias, input, transposed, beta=1, alpha=1)
     if input.ndim < 2 or weight.ndim != 2 or bias.ndim != 1:
         return REGISTRY["matmul"].apply(input, transposed) + bias
-    flat = input.reshape(-1, input.shape[-1]) if input.numel() else input.flatten(0, -2)
+    flat = input.reshape(int(np.prod(input.shape[:-1])), input.shape[-1])
     made = REGISTRY["addmm"].apply(bias, flat, transposed, beta=1, alpha=1)
     return made.reshape(*input.shape[:-1], weight.shape[0])
 

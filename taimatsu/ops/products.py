@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import REGISTRY, Sample, array, composite, integers, register
@@ -103,9 +102,9 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
         if n == m:
             continue
         if n == 1:
-            b = b.sum(e, keepdim=True)
+            b = b.sum(e, keepdim=True, dtype=b.dtype)
         elif m == 1:
-            a = a.sum(d, keepdim=True)
+            a = a.sum(d, keepdim=True, dtype=a.dtype)
         else:
             raise OperationError.make(
                 "tensordot",
@@ -316,7 +315,8 @@ def matrix_power(input: Any, n: int) -> Any:
         )
     if n == 0:
         identity = input.new_ones(input.shape[-1:]).diag_embed()
-        return identity.expand(input.shape).clone()
+        # Constant, but a part of the graph, as PyTorch has it: the gradient is zero.
+        return input.masked_fill(identity == identity, 0) + identity
     base = REGISTRY["linalg.inv"](input) if n < 0 else input
     return _power(base, abs(n))
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes
-from taimatsu.dtypes import dtype as DType  # noqa: N812 (attributes are called dtype)
+from taimatsu.dtypes import dtype as DType
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Operation
-from taimatsu.shapes import normalize_axes
+from taimatsu.shapes import normalize_axes, normalize_axis
 
 _ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x2": "other"}
 
@@ -43,6 +43,12 @@ def axes_of(dim: Any, ndim: int) -> tuple[int, ...] | None:
     return tuple(axes) if ndim else ()
 
 
+def one_axis(dim: int, ndim: int) -> tuple[int, ...]:
+    """The one dimension to reduce as a tuple, ``()`` for a 0-d tensor."""
+    axis = normalize_axis(dim, ndim)
+    return (axis,) if ndim else ()
+
+
 def reduced_shape(
     shape: Sequence[int], dim: tuple[int, ...] | None, keepdim: bool
 ) -> tuple[int, ...]:
@@ -60,7 +66,7 @@ def reduced_count(shape: Sequence[int], dim: tuple[int, ...] | None) -> int:
 
 
 def restore(g: Any, dim: tuple[int, ...] | None, keepdim: bool) -> Any:
-    """A reduced tensor with its reduced dimensions back as extent 1 (all reduced: it broadcasts)."""
+    """A reduced tensor with its reduced dimensions back as extent 1; a 0-d one broadcasts."""
     if keepdim or dim is None:
         return g
     for d in dim:

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes, return_types
-from taimatsu.dtypes import dtype as DType  # noqa: N812 (attributes are called dtype)
+from taimatsu import dtypes, return_types, trace
+from taimatsu.dtypes import dtype as DType
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import (
     REGISTRY,
-    Operation,
     Sample,
     array,
     booleans,
@@ -29,13 +28,14 @@ from taimatsu.ops.reducing import (
     float_result,
     is_inexact,
     numpy_names,
+    one_axis,
     reduced_count,
     reduced_shape,
     restore,
     rows,
     sum_result,
 )
-from taimatsu.shapes import normalize_axis
+from taimatsu.ops.selecting import Choice, WholeChoice, shared_evenly
 
 Dim = int | tuple[int, ...] | list[int] | None
 
@@ -123,7 +123,7 @@ class Nansum(Summing):
         return self.apply(input, dim=dim, keepdim=bool(keepdim), dtype=dtype)
 
     def fold(self, x: np.ndarray) -> np.ndarray:
-        return np.where(np.isnan(x), x.dtype.type(0), x).sum(-1, dtype=x.dtype)
+        return np.where(x != x, x.dtype.type(0), x).sum(-1, dtype=x.dtype)
 
     def gradient(self, g: Any, out: Any, input: Any, *, dim, keepdim, dtype) -> Any:
         return restore(g, dim, keepdim).expand(input.shape).masked_fill(input.isnan(), 0)
@@ -134,7 +134,7 @@ class Nansum(Summing):
         yield Sample(np.array([[1.0, np.nan], [np.nan, 2.0]]), 0, grad=False)
 
 
-def _check_mean(name: str, verb: str, input: Any, dtype: DType | None) -> None:
+def _check_mean(name: str, input: Any, dtype: DType | None) -> None:
     kind = dtype if dtype is not None else input.dtype
     if is_inexact(kind):
         return
@@ -159,7 +159,7 @@ class Mean(Summing):
     def __call__(
         self, input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None
     ) -> Any:
-        _check_mean("mean", "mean", input, dtype)
+        _check_mean("mean", input, dtype)
         dim = axes_of(dim, input.ndim)
         return self.apply(input, dim=dim, keepdim=bool(keepdim), dtype=dtype)
 
@@ -172,7 +172,7 @@ class Mean(Summing):
         count = max(reduced_count(input.shape, dim), 1)
         return (restore(g, dim, keepdim) / count).expand(input.shape)
 
-    samples = reduction_samples
+    samples = staticmethod(reduction_samples)
 
 
 @composite("nanmean", samples=reduction_samples)
@@ -206,9 +206,7 @@ class Prod(Summing):
         *,
         dtype: DType | None = None,
     ) -> Any:
-        if dim is not None:
-            axis = normalize_axis(dim, input.ndim)
-            dim = (axis,) if input.ndim else ()
+        dim = None if dim is None else one_axis(dim, input.ndim)
         return self.apply(input, dim=dim, keepdim=bool(keepdim), dtype=dtype)
 
     def fold(self, x: np.ndarray) -> np.ndarray:
@@ -254,16 +252,6 @@ def product_after(x: Any, dim: int) -> Any:
 # -- extremes --------------------------------------------------------------------------------
 
 
-def _shared_evenly(g: Any, chosen: Any, dim: tuple[int, ...] | None) -> Any:
-    """Each result's gradient in equal parts to the elements that attain it."""
-    mask = chosen.to(g.dtype)
-    if dim is None:
-        return g * mask / mask.sum()
-    if dim == ():
-        return g * mask
-    return g * mask / mask.sum(dim, keepdim=True)
-
-
 class Extreme(ReductionRules, Wide, abstract=True):
     """amax and amin: ties share the gradient evenly."""
 
@@ -281,7 +269,7 @@ class Extreme(ReductionRules, Wide, abstract=True):
 
     def gradient(self, g: Any, out: Any, input: Any, *, dim, keepdim) -> Any:
         chosen = input == restore(out, dim, keepdim)
-        return _shared_evenly(restore(g, dim, keepdim), chosen, dim)
+        return shared_evenly(restore(g, dim, keepdim), chosen, dim)
 
     @staticmethod
     def samples() -> Iterator[Sample]:
@@ -310,23 +298,12 @@ class Amin(Extreme):
         return x.min(-1)
 
 
-class WholeExtreme(Operation, abstract=True):
-    """max() and min() of all elements: ties share the gradient evenly."""
-
-    hidden = True
-    methods = ()
-    saves = ("input", "out")
-    public = ""
+class WholeExtreme(WholeChoice, abstract=True):
+    """max() and min() of all elements."""
 
     def infer(self, input: Meta) -> Meta:
-        check_not_empty(self.public, input, None)
-        return meta((), input.dtype)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        chosen = input == out
-        if input.dtype.is_floating_point:
-            chosen = chosen | (input.isnan() & out.isnan())
-        return _shared_evenly(g, chosen, None)
+        check_not_empty(self.name.removesuffix("_all"), input, None)
+        return super().infer(input)
 
 
 @register
@@ -334,7 +311,6 @@ class MaxAll(WholeExtreme):
     """The largest element of all."""
 
     backward_name = "MaxBackward1"
-    public = "max"
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return input.max()
@@ -345,55 +321,13 @@ class MinAll(WholeExtreme):
     """The smallest element of all."""
 
     backward_name = "MinBackward1"
-    public = "min"
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return input.min()
 
 
-class IndexedExtreme(Wide, abstract=True):
-    """max and min along one dimension: values, and the index of the first that attains each."""
-
-    hidden = True
-    methods = ()
-    outputs = 2
-    saves = ("out",)
-    public = ""
-
-    def pick(self, x: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
-
-    def infer(self, input: Meta, *, dim: tuple[int, ...], keepdim: bool) -> tuple[Meta, Meta]:
-        check_not_empty(self.public, input, dim)
-        shape = reduced_shape(input.shape, dim, keepdim)
-        return meta(shape, input.dtype), meta(shape, dtypes.int64)
-
-    def reference(self, input: np.ndarray, *, dim: tuple[int, ...], keepdim: bool) -> tuple:
-        lines = rows(input, dim)
-        index = self.pick(lines)
-        values = np.take_along_axis(lines, index[..., None], -1)
-        shape = reduced_shape(input.shape, dim, keepdim)
-        return values.reshape(shape), index.reshape(shape)
-
-    def gradient(self, g: tuple, out: tuple, input: Meta, *, dim, keepdim) -> Any:
-        return gradient_to_chosen(g[0], out[1], input.shape, dim, keepdim)
-
-
-def gradient_to_chosen(
-    g: Any, index: Any, shape: tuple[int, ...], dim: tuple[int, ...], keepdim: bool
-) -> Any:
-    """Zeros of ``shape`` with ``g`` at the positions ``index`` along the one reduced dim."""
-    if g is None:
-        return None
-    if not dim:
-        return g
-    return g.new_zeros(shape).scatter(
-        dim[0], restore(index, dim, keepdim), restore(g, dim, keepdim)
-    )
-
-
 @register
-class MaxDim(IndexedExtreme):
+class MaxDim(Choice):
     """Largest element along one dimension, and where it first occurs."""
 
     backward_name = "MaxBackward0"
@@ -404,7 +338,7 @@ class MaxDim(IndexedExtreme):
 
 
 @register
-class MinDim(IndexedExtreme):
+class MinDim(Choice):
     """Smallest element along one dimension, and where it first occurs."""
 
     backward_name = "MinBackward0"
@@ -414,18 +348,14 @@ class MinDim(IndexedExtreme):
         return x.argmin(-1)
 
 
-def _extreme(
-    name: str, elementwise: str, input: Any, dim: Any, keepdim: bool, other: Any
-) -> Any:
+def _extreme(name: str, elementwise: str, input: Any, dim: Any, keepdim: bool, other: Any) -> Any:
     """The three overloads of max and min: all elements, along ``dim``, of two tensors."""
-    if other is not None or hasattr(dim, "storage_offset"):
+    if other is not None or isinstance(dim, trace.TensorBase):
         return REGISTRY[elementwise](input, other if other is not None else dim)
     if dim is None:
         return REGISTRY[f"{name}_all"].apply(input)
-    axis = normalize_axis(dim, input.ndim)
-    made = REGISTRY[f"{name}_dim"].apply(
-        input, dim=(axis,) if input.ndim else (), keepdim=bool(keepdim)
-    )
+    axes = one_axis(dim, input.ndim)
+    made = REGISTRY[f"{name}_dim"].apply(input, dim=axes, keepdim=bool(keepdim))
     return getattr(return_types, name)(made)
 
 
@@ -467,9 +397,7 @@ class Aminmax(Wide):
 
     @numpy_names
     def __call__(self, input: Any, *, dim: int | None = None, keepdim: bool = False) -> Any:
-        if dim is not None:
-            axis = normalize_axis(dim, input.ndim)
-            dim = (axis,) if input.ndim else ()
+        dim = None if dim is None else one_axis(dim, input.ndim)
         return return_types.aminmax(self.apply(input, dim=dim, keepdim=bool(keepdim)))
 
     def infer(
@@ -488,9 +416,7 @@ class Aminmax(Wide):
 
     def gradient(self, g: tuple, out: tuple, input: Any, *, dim, keepdim) -> Any:
         parts = [
-            _shared_evenly(
-                restore(grad, dim, keepdim), input == restore(value, dim, keepdim), dim
-            )
+            shared_evenly(restore(grad, dim, keepdim), input == restore(value, dim, keepdim), dim)
             for grad, value in zip(g, out, strict=True)
             if grad is not None
         ]
@@ -510,9 +436,7 @@ class IndexOnly(ReductionRules, Wide, abstract=True):
 
     @numpy_names
     def __call__(self, input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-        if dim is not None:
-            axis = normalize_axis(dim, input.ndim)
-            dim = (axis,) if input.ndim else ()
+        dim = None if dim is None else one_axis(dim, input.ndim)
         return self.apply(input, dim=dim, keepdim=bool(keepdim))
 
     def result(self, dtype: DType) -> DType:
@@ -578,10 +502,11 @@ class All(Truth):
 
 
 @register
-class Any_(Truth):
+class AnyTrue(Truth):
     """Whether some element is true (nonzero); False of none."""
 
     name = "any"
+    backward_name = "AnyBackward0"
 
     def fold(self, x: np.ndarray) -> np.ndarray:
         return x.astype(bool).any(-1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu.dtypes import dtype as DType  # noqa: N812 (attributes are called dtype)
+from taimatsu.dtypes import dtype as DType
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import REGISTRY, Sample, array, composite, register
 from taimatsu.ops.reducing import Wide, numpy_names, reduced_shape, rows
@@ -38,13 +38,13 @@ class Normalised(Wide, abstract=True):
     def infer(self, input: Meta, *, dim: int) -> Meta:
         if not input.dtype.is_floating_point:
             raise self.error(
-                f'"{self.name}_kernel_impl" not implemented for \'{input.dtype.scalar_type}\'',
+                f"\"{self.name}_kernel_impl\" not implemented for '{input.dtype.scalar_type}'",
                 hint=f"dtype=torch.float32 converts, as in {self.name}(x, dim, dtype=...)",
                 kind=NotImplementedError,
             )
         return meta(input.shape, input.dtype)
 
-    samples = softmax_samples
+    samples = staticmethod(softmax_samples)
 
 
 def _shifted(x: np.ndarray, dim: int) -> np.ndarray:
