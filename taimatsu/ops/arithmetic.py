@@ -580,33 +580,3 @@ class Reciprocal(Unary):
         return -g * conj(out * out)
 
     samples = unary_samples(low=0.3, complexes=True)
-
-
-# -- whole numbers ---------------------------------------------------------------------------
-
-
-class Divisors(Binary, abstract=True):
-    """Operations on integers that know no other dtype."""
-
-    accepts = "i"
-    inplace = True
-    differentiable = False
-    samples = staticmethod(
-        lambda: iter([Sample(integers(20, low=-30, high=30), integers(20, high=30, seed=1))])
-    )
-
-
-@register
-class Gcd(Divisors):
-    """The greatest common divisor of integers."""
-
-    def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return np.gcd(input, other)
-
-
-@register
-class Lcm(Divisors):
-    """The least common multiple of integers."""
-
-    def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return np.lcm(input, other)

@@ -1,4 +1,4 @@
-"""Operations on the bits of integers (and on booleans, as logic)."""
+"""Integers: their bits (booleans as logic), shifts, common divisors."""
 
 from __future__ import annotations
 
@@ -103,3 +103,33 @@ class BitwiseRightShift(Shift):
         outside = _out_of_range(other)
         shifted = np.right_shift(input, np.where(outside, width - 1, other))
         return shifted if signed else np.where(outside, 0, shifted)
+
+
+# -- divisors --------------------------------------------------------------------------------
+
+
+class Divisors(Binary, abstract=True):
+    """Operations on integers that know no other dtype."""
+
+    accepts = "i"
+    inplace = True
+    differentiable = False
+    samples = staticmethod(
+        lambda: iter([Sample(integers(20, low=-30, high=30), integers(20, high=30, seed=1))])
+    )
+
+
+@register
+class Gcd(Divisors):
+    """The greatest common divisor of integers."""
+
+    def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.gcd(input, other)
+
+
+@register
+class Lcm(Divisors):
+    """The least common multiple of integers."""
+
+    def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
+        return np.lcm(input, other)

@@ -1,19 +1,23 @@
-"""Exponentials, logarithms, roots, trigonometric and hyperbolic functions."""
+"""Roots, exponentials, logarithms, the logistic function, and the parts of a float."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from taimatsu.ops.base import register
+from taimatsu import dtypes, return_types
+from taimatsu.ir.meta import Meta
+from taimatsu.ops.base import Operation, Sample, array, register
 from taimatsu.ops.elementwise import (
     Binary,
     FloatUnary,
     binary_samples,
     conj,
     is_number,
+    spread,
     unary_samples,
 )
 
@@ -248,239 +252,6 @@ def _log_number(number: float) -> float:
     return -math.inf if number == 0 else math.nan
 
 
-# -- trigonometric ---------------------------------------------------------------------------
-
-
-@register
-class Sin(Analytic):
-    """The sine of an angle in radians."""
-
-    saves = ("input",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.sin(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g * conj(input.cos())
-
-    samples = unary_samples(complexes=True)
-
-
-@register
-class Cos(Analytic):
-    """The cosine of an angle in radians."""
-
-    saves = ("input",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.cos(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g * conj(-input.sin())
-
-    samples = unary_samples(complexes=True)
-
-
-@register
-class Tan(Analytic):
-    """The tangent of an angle in radians."""
-
-    saves = ("out",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.tan(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g * conj(1 + out * out)
-
-    samples = unary_samples(low=-1.4, high=1.4, complexes=True)
-
-
-@register
-class Asin(Analytic):
-    """The arc sine."""
-
-    functions = ("asin", "arcsin")
-    saves = ("input",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.arcsin(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g * conj((1 - input * input).rsqrt())
-
-    samples = unary_samples(low=-0.9, high=0.9, complexes=True)
-
-
-@register
-class Acos(Analytic):
-    """The arc cosine."""
-
-    functions = ("acos", "arccos")
-    saves = ("input",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.arccos(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return -g * conj((1 - input * input).rsqrt())
-
-    samples = unary_samples(low=-0.9, high=0.9, complexes=True)
-
-
-@register
-class Atan(Analytic):
-    """The arc tangent."""
-
-    functions = ("atan", "arctan")
-    saves = ("input",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.arctan(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g / conj(input * input + 1)
-
-    samples = unary_samples(complexes=True)
-
-
-@register
-class Atan2(Binary):
-    """The angle of the point (``other``, ``input``), between -pi and pi."""
-
-    functions = ("atan2", "arctan2")
-    accepts = "f"
-    integers = "float"
-    inplace = True
-    saves = ("input", "other")
-
-    def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return np.arctan2(input, other)
-
-    def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
-        def scaled() -> Any:
-            inverse = (input * input + other * other).reciprocal()
-            return g * inverse.masked_fill((input == 0) & (other == 0), 0)
-
-        return lambda: scaled() * other, lambda: scaled() * -input
-
-    samples = binary_samples(numbers=())
-
-
-@register
-class Hypot(Binary):
-    """``sqrt(input ** 2 + other ** 2)`` without overflow."""
-
-    accepts = "f"
-    inplace = True
-    saves = ("input", "other", "out")
-
-    def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return np.hypot(input, other)
-
-    def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
-        return lambda: g * (input / out), lambda: g * (other / out)
-
-    samples = binary_samples(numbers=(), whole=False)
-
-
-# -- hyperbolic ------------------------------------------------------------------------------
-
-
-@register
-class Sinh(Analytic):
-    """The hyperbolic sine."""
-
-    saves = ("input",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.sinh(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g * conj(input.cosh())
-
-    samples = unary_samples(complexes=True)
-
-
-@register
-class Cosh(Analytic):
-    """The hyperbolic cosine."""
-
-    saves = ("input",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.cosh(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g * conj(input.sinh())
-
-    samples = unary_samples(complexes=True)
-
-
-@register
-class Tanh(Analytic):
-    """The hyperbolic tangent."""
-
-    functions = ("tanh", "nn.functional.tanh")
-    saves = ("out",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.tanh(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g * conj(1 - out * out)
-
-    samples = unary_samples(complexes=True)
-
-
-@register
-class Asinh(Analytic):
-    """The inverse hyperbolic sine."""
-
-    functions = ("asinh", "arcsinh")
-    saves = ("input",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.arcsinh(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g * conj((input * input + 1).rsqrt())
-
-    samples = unary_samples(complexes=True)
-
-
-@register
-class Acosh(Analytic):
-    """The inverse hyperbolic cosine, for numbers from 1 on."""
-
-    functions = ("acosh", "arccosh")
-    saves = ("input",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.arccosh(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g * conj((input - 1).rsqrt() * (input + 1).rsqrt())
-
-    samples = unary_samples(low=1.1, high=4.0, complexes=True)
-
-
-@register
-class Atanh(Analytic):
-    """The inverse hyperbolic tangent, between -1 and 1."""
-
-    functions = ("atanh", "arctanh")
-    saves = ("input",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.arctanh(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g / conj(1 - input * input)
-
-    samples = unary_samples(low=-0.9, high=0.9, complexes=True)
-
-
 # -- logistic --------------------------------------------------------------------------------
 
 
@@ -527,58 +298,6 @@ class Logit(FloatUnary):
     samples = unary_samples(low=0.1, high=0.9, eps=0.05)
 
 
-# -- angles ----------------------------------------------------------------------------------
-
-
-@register
-class Deg2rad(FloatUnary):
-    """Degrees to radians."""
-
-    backward_name = "Deg2RadBackward0"
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return input * np.asarray(math.pi / 180, input.dtype)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g * (math.pi / 180)
-
-    samples = unary_samples(low=-180, high=180)
-
-
-@register
-class Rad2deg(FloatUnary):
-    """Radians to degrees."""
-
-    backward_name = "Rad2DegBackward0"
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return input * np.asarray(180 / math.pi, input.dtype)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g * (180 / math.pi)
-
-    samples = unary_samples()
-
-
-@register
-class Sinc(Analytic):
-    """``sin(pi x) / (pi x)``, 1 at 0."""
-
-    functions = ("sinc", "special.sinc")
-    saves = ("input",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        angle = input * np.asarray(math.pi, input.dtype)
-        return np.where(input == 0, 1, np.sin(angle) / angle)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        angle = input * math.pi
-        slope = g * conj((angle * angle.cos() - angle.sin()) / (angle * input))
-        return slope.masked_fill(input == 0, 0)
-
-    samples = unary_samples(complexes=True, kinks=(0.0,))
-
-
 # -- the numbers themselves ------------------------------------------------------------------
 
 
@@ -598,6 +317,35 @@ class Ldexp(Binary):
         return lambda: g * conj(2**other), lambda: g * conj(out) * math.log(2)
 
     samples = binary_samples(numbers=())
+
+
+@register
+class Frexp(Operation):
+    """Mantissa in [0.5, 1) and exponent (int32) with ``input = mantissa * 2 ** exponent``."""
+
+    outputs = 2
+    saves = ("out",)
+
+    def __call__(self, input: Any) -> Any:
+        return return_types.frexp(self.apply(input))
+
+    def infer(self, input: Any) -> tuple[Meta, Meta]:
+        if not input.dtype.is_floating_point:
+            raise self.error("torch.frexp() only supports floating-point dtypes", input.dtype.name)
+        return spread(input.dtype, [input]), spread(dtypes.int32, [input])
+
+    def evaluate(self, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> tuple:
+        kind = outs[0].dtype.numpy
+        with np.errstate(all="ignore"):
+            mantissa, exponent = np.frexp(np.asarray(inputs[0], np.promote_types(kind, np.float32)))
+        return np.asarray(mantissa, kind), np.asarray(exponent, np.int32)
+
+    def gradient(self, g: Any, out: Any, input: Any) -> Any:
+        return g[0] / 2.0 ** out[1].to(g[0].dtype)
+
+    def samples(self) -> Iterator[Sample]:
+        yield Sample(array(3, 4), dtypes=("float32", "float64"))
+        yield Sample(np.array([0.0, 1.0, -3.0, 1e30]), grad=False)
 
 
 @register

@@ -236,7 +236,7 @@ class Polygamma(FloatUnary):
     """The n-th derivative of ``digamma``."""
 
     functions = ("polygamma", "special.polygamma")
-    methods = ()  # Tensor.polygamma takes n as its argument
+    inplace = False
     saves = ("input",)
 
     def infer(self, input: Any, *, n: int) -> Any:
