@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import trace
 from taimatsu.generator import default_generator, philox_uniform
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Operation, Sample, array, composite, register
@@ -122,14 +121,8 @@ def _dropped(name: str, input: Any, p: float, train: bool, feature: bool, alpha:
 
 
 def _in_place(name: str, input: Any, result: Any) -> Any:
-    if trace.local.mode == trace.GRAD and input._requires_grad and input._tape is None:
-        raise error(
-            name, "a leaf Variable that requires grad is being used in an in-place operation.",
-            "", "call it without inplace=True",
-        )  # fmt: skip
-    if result is not input:
-        trace.write(input, result, name.removesuffix("_"))
-    return input
+    input._refuse_write(name.removesuffix("_"))
+    return input if result is input else input._assign(result, name.removesuffix("_"))
 
 
 def _functional(

@@ -18,7 +18,6 @@ from taimatsu.shapes import normalize_axis
 @composite(
     "outer",
     "ger",
-    "linalg.outer",
     samples=lambda: iter([Sample(array(3), array(4)), Sample(integers(3), array(4))]),
 )
 def outer(input: Any, vec2: Any) -> Any:

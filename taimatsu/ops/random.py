@@ -18,6 +18,7 @@ from taimatsu.generator import Generator, default_generator, fill
 from taimatsu.generator.state import registered
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Operation, composite, register
+from taimatsu.ops.filling import zeros_of
 from taimatsu.shapes import contiguous_strides, elementwise_strides
 
 registered.to_tensor = trace.constant
@@ -396,7 +397,7 @@ class Refill(Operation):
         return values.copy()
 
     def gradient(self, g: Any, out: Any, input: Any, values: Any) -> Any:
-        return lambda: trace.constant(np.zeros(tuple(g.shape), g.dtype.numpy)), None
+        return lambda: zeros_of(input), None
 
 
 def memory_of(target: Any) -> Meta:
@@ -406,15 +407,11 @@ def memory_of(target: Any) -> Meta:
     return meta(shape, target._meta.dtype, strides)
 
 
-def refill(name: str, target: Any, values: np.ndarray) -> Any:
-    """Writes values, given in the order of the target's memory, over it; returns the target."""
-    source = tensor_of(values, memory_of(target))
+def refill(name: str, target: Any, draw: Callable[[], np.ndarray]) -> Any:
+    """Writes what ``draw`` gives, in the order of the target's memory, over the target."""
+    target._refuse_write(name.removesuffix("_"))
+    source = tensor_of(draw(), memory_of(target))
     if trace.local.mode == trace.GRAD and target._requires_grad:
-        if target._tape is None:
-            raise error(
-                name, "a leaf Variable that requires grad is being used in an in-place operation.",
-                "", "write under torch.no_grad()",
-            )  # fmt: skip
         source = Refill.apply(target, source)
     trace.write(target, source, name.removesuffix("_"))
     return target
@@ -423,7 +420,7 @@ def refill(name: str, target: Any, values: np.ndarray) -> Any:
 def refill_floating(name: str, kernel: str, how: Fill, target: Any, generator: Any) -> Any:
     """``refill`` with numbers that ``how`` draws; the target must be floating or complex."""
     source = generator_of(name, generator)
-    return refill(name, target, draw_floating(name, kernel, how, source, target._meta))
+    return refill(name, target, lambda: draw_floating(name, kernel, how, source, target._meta))
 
 
 @composite("uniform_", methods=("uniform_",), torch_name="Tensor.uniform_")
@@ -485,21 +482,20 @@ def random_(input: Any, *bounds: int | None, generator: Any = None, **named: int
                      strict=False)) | named  # fmt: skip
     source = generator_of("random_", generator)
     described = input._meta
+    numbers = described.numel, described.dtype.numpy
     if described.dtype.is_complex:
         raise error(
             "random_", f'"random_kernel_cpu" not implemented for \'{described.dtype.scalar_type}\'',
             "", "fill the real and the imaginary part", NotImplementedError,
         )  # fmt: skip
     if not given:
-        values = fill.integers(source, described.numel, described.dtype.numpy)
-        return refill("random_", input, values)
+        return refill("random_", input, lambda: fill.integers(source, *numbers))
     low = given.get("from") or 0
     high = given.get("to")
     if high is None:
         high = _past_greatest(described.dtype)
     low, high = checked_range("random_", described.dtype, low, high)
-    values = fill.integers_between(source, described.numel, described.dtype.numpy, low, high)
-    return refill("random_", input, values)
+    return refill("random_", input, lambda: fill.integers_between(source, *numbers, low, high))
 
 
 def _past_greatest(dtype: dtypes.dtype) -> int:
@@ -567,7 +563,5 @@ def geometric_(input: Any, p: float, *, generator: Any = None) -> Any:
             "", "use an integer or floating dtype", NotImplementedError,
         )  # fmt: skip
     source = generator_of("geometric_", generator)
-    described = input._meta
-    return refill(
-        "geometric_", input, fill.geometric(source, described.numel, described.dtype.numpy, p)
-    )
+    numbers = input._meta.numel, input._meta.dtype.numpy
+    return refill("geometric_", input, lambda: fill.geometric(source, *numbers, p))

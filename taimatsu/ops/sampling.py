@@ -138,12 +138,14 @@ def bernoulli_(input: Any, p: Any = 0.5, *, generator: Any = None) -> Any:
     """Fills with 0 and 1; ``p`` is the probability of 1, or a tensor of them (broadcast)."""
     source = generator_of("bernoulli_", generator)
     kind = input._meta.dtype.numpy
-    if isinstance(p, trace.TensorBase):
-        given = np.broadcast_to(_checked_probabilities("bernoulli_", p), tuple(input._meta.shape))
-        return refill("bernoulli_", input, fill.bernoulli_of(source, _in_memory_order(given, input),
-                                                             kind))  # fmt: skip
-    _check_probability(p)
-    return refill("bernoulli_", input, fill.bernoulli(source, input._meta.numel, kind, p))
+    if not isinstance(p, trace.TensorBase):
+        _check_probability(p)
+        return refill(
+            "bernoulli_", input, lambda: fill.bernoulli(source, input._meta.numel, kind, p)
+        )
+    given = np.broadcast_to(_checked_probabilities("bernoulli_", p), tuple(input._meta.shape))
+    ordered = _in_memory_order(given, input)
+    return refill("bernoulli_", input, lambda: fill.bernoulli_of(source, ordered, kind))
 
 
 def _in_memory_order(values: np.ndarray, target: Any) -> np.ndarray:

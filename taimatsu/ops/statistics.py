@@ -381,7 +381,7 @@ def _quantile_samples() -> Iterator[Sample]:
     yield Sample(array(3, 5), 0.5, 1, True)
     yield Sample(array(3, 5), 0.7, dim=0, interpolation="nearest")
     yield Sample(array(3, 5), 0.7, dim=0, interpolation="midpoint")
-    yield Sample(array(2, 3, 5), np.array([0.1, 0.5, 1.0]), dim=1)
+    yield Sample(array(2, 3, 5), np.array([0.1, 0.5, 0.9]), dim=1)
     yield Sample(np.array([[1.0, np.nan, 3.0], [3.0, 1.0, 2.0]]), 0.5, 1, grad=False)
 
 

@@ -347,7 +347,7 @@ def place(tensor: TensorBase, recording: Recording, state: State) -> None:
 def unary_method(operation: Any) -> Callable:
     """``method(self)`` that takes a known edge without any further call."""
     kind = registered.tensor
-    new = kind.__new__
+    new = object.__new__
 
     def method(self):
         recording = local.recording
@@ -387,7 +387,7 @@ def unary_method(operation: Any) -> Callable:
 def binary_method(operation: Any, general: Callable) -> Callable:
     """``method(self, other)`` for two tensors of the open recording or a tensor and a number."""
     kind = registered.tensor
-    new = kind.__new__
+    new = object.__new__
 
     def method(self, other):
         recording = local.recording

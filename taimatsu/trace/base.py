@@ -89,8 +89,7 @@ def make_tensor(
     meta: Meta, storage: Storage, offset: int = 0, kind: type | None = None
 ) -> Any:
     """A tensor outside any recording, without gradient."""
-    kind = kind or registered.tensor
-    tensor = kind.__new__(kind)
+    tensor = object.__new__(kind or registered.tensor)
     tensor._meta = meta
     tensor._storage = storage
     tensor._offset = offset

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from taimatsu import dtypes
-from taimatsu.ops.base import REGISTRY
 from taimatsu.generator import Generator
+from taimatsu.ops.base import REGISTRY
 from taimatsu.tensor import Tensor
 
 

@@ -48,9 +48,7 @@ class Pool:
         self.pipes.append(ours)
         if forked:
             object.__setattr__(task, "inherited", tuple(self.pipes))
-        process = context.Process(
-            target=protocol.run_worker, args=(task, theirs), daemon=True
-        )
+        process = context.Process(target=protocol.run_worker, args=(task, theirs), daemon=True)
         process.start()
         self.processes.append(process)
         # Only the worker may hold this end, so that its death reads as end of file here.

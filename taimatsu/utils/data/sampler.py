@@ -162,8 +162,7 @@ class BatchSampler(Sampler[list[int]]):
             )
         if not isinstance(drop_last, bool):
             raise ValueError(
-                "[BatchSampler] drop_last should be a boolean value, but got "
-                f"drop_last={drop_last}"
+                f"[BatchSampler] drop_last should be a boolean value, but got drop_last={drop_last}"
             )
         self.sampler = sampler
         self.batch_size = batch_size

@@ -1,0 +1,251 @@
+"""Derives Tensor methods and public functions from the registry of operations."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from taimatsu import trace
+from taimatsu.config import config
+from taimatsu.ops import REGISTRY, Operation, load_all
+from taimatsu.tensor import Tensor
+
+_BINARY = {
+    "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide",
+    "mod": "remainder", "pow": "pow", "matmul": "matmul", "and": "bitwise_and",
+    "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "bitwise_left_shift",
+    "rshift": "bitwise_right_shift",
+}
+_COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
+_UNARY = {"neg": "neg", "pos": "positive", "abs": "abs", "invert": "bitwise_not"}
+_OPERANDS = (trace.TensorBase, int, float, complex, bool, np.generic)
+
+
+def _operand(given: Any) -> Any:
+    """Something a tensor can be combined with, or NotImplemented."""
+    if isinstance(given, np.generic):
+        return given.item()
+    if isinstance(given, np.ndarray):
+        return trace.constant(np.array(given))
+    return given if isinstance(given, _OPERANDS) else NotImplemented
+
+
+def _dunder(operation: Any, reflected: bool) -> Callable:
+    """``__add__`` or ``__radd__``: converts the operand, gives way to types it does not know."""
+
+    def method(self: Any, other: Any) -> Any:
+        other = _operand(other)
+        if other is NotImplemented:
+            return NotImplemented
+        return operation(other, self) if reflected else operation(self, other)
+
+    return method
+
+
+def _fast(operation: Any, general: Callable) -> Callable:
+    plain = isinstance(operation, Operation) and not operation.static_scalars
+    if not plain or config.eager or operation.checked:
+        return general
+    return trace.binary_method(operation, general)
+
+
+def _install_operators() -> None:
+    for suffix, name in _BINARY.items():
+        operation = REGISTRY[name]
+        general = _dunder(operation, False)
+        setattr(Tensor, f"__{suffix}__", _fast(operation, general))
+        setattr(Tensor, f"__r{suffix}__", _dunder(operation, True))
+        setattr(Tensor, f"__i{suffix}__", _inplace_dunder(name))
+    for name in _COMPARE:
+        operation = REGISTRY[name]
+        setattr(Tensor, f"__{name}__", _fast(operation, _dunder(operation, False)))
+    for suffix, name in _UNARY.items():
+        setattr(Tensor, f"__{suffix}__", getattr(Tensor, name))
+    Tensor.__div__ = Tensor.__truediv__
+    for name, mirror in {"T": _all_dims, "mT": _last_two, "H": _conjugate, "mH": _adjoint}.items():
+        setattr(Tensor, name, property(mirror))
+
+
+def _inplace_dunder(name: str) -> Callable:
+    method = name + "_"
+
+    def inplace(self: Any, other: Any) -> Any:
+        other = _operand(other)
+        if other is NotImplemented:
+            return NotImplemented
+        return getattr(self, method)(other)
+
+    return inplace
+
+
+def _all_dims(self: Any) -> Any:
+    return self.permute(tuple(range(self.ndim - 1, -1, -1)))
+
+
+def _last_two(self: Any) -> Any:
+    if self.ndim < 2:
+        raise RuntimeError(
+            f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D "
+            "tensor."
+        )
+    return self.transpose(-2, -1)
+
+
+def _conjugate(self: Any) -> Any:
+    if self.ndim not in (0, 2):
+        raise RuntimeError(
+            "tensor.H is only supported on matrices (2-D tensors). "
+            f"Got {self.ndim}-D tensor. For batches of matrices, consider using tensor.mH"
+        )
+    return self.adjoint() if self.ndim else self.conj()
+
+
+def _adjoint(self: Any) -> Any:
+    if self.ndim < 2:
+        raise RuntimeError(
+            "tensor.mH is only supported on matrices or batches of matrices. "
+            f"Got {self.ndim}-D tensor."
+        )
+    return self.adjoint()
+
+
+def _method(operation: Any) -> Callable:
+    if isinstance(operation, Operation) and not config.eager and not operation.checked:
+        own_call = type(operation).__call__.__qualname__
+        simple = own_call.startswith(("Operation.", "Unary."))
+        if simple and operation.parameters == ("input",):
+            return trace.unary_method(operation)
+    function = operation.function if not isinstance(operation, Operation) else operation.__call__
+
+    @functools.wraps(function)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return operation(self, *args, **kwargs)
+
+    return method
+
+
+def _inplace_method(operation: Any, name: str) -> Callable:
+    """``name_``: the out-of-place form, written over the tensor."""
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self._refuse_write(name)
+        _refuse_overlap(self, args, name)
+        return self._assign(operation(self, *args, **kwargs), name)
+
+    method.__name__ = method.__qualname__ = name + "_"
+    method.__doc__ = f"In-place form of ``{name}``."
+    return method
+
+
+def _refuse_overlap(tensor: Any, args: tuple, name: str) -> None:
+    """PyTorch's error for an argument that partly shares memory with the tensor written."""
+    for given in args:
+        if not isinstance(given, trace.TensorBase) or given._storage is not tensor._storage:
+            continue
+        if given._meta is tensor._meta and given._offset == tensor._offset:
+            continue
+        if _spans_meet(given, tensor):
+            raise RuntimeError(
+                f"[{name}_] unsupported operation: some elements of the input tensor and the "
+                "written-to tensor refer to a single memory location. Please clone() the tensor "
+                "before performing the operation."
+            )
+
+
+def _spans_meet(a: Any, b: Any) -> bool:
+    """Whether two views of one storage have an element in common."""
+    if not a._meta.numel or not b._meta.numel:
+        return False
+    spans = []
+    for t in (a, b):
+        last = sum((n - 1) * s for n, s in zip(t._meta.shape, t._meta.strides, strict=True))
+        spans.append((t._offset, t._offset + last))
+    (a0, a1), (b0, b1) = spans
+    if a1 < b0 or b1 < a0:
+        return False
+    base = np.empty(max(a1, b1) + 1, np.int8)
+    first = trace.window(base, a._meta.shape, a._meta.strides, a._offset)
+    second = trace.window(base, b._meta.shape, b._meta.strides, b._offset)
+    return bool(np.shares_memory(first, second))
+
+
+def _function(operation: Any) -> Callable:
+    """The public function: the operation, with ``out=`` where PyTorch takes it."""
+    inner = operation.function if not isinstance(operation, Operation) else operation.__call__
+
+    @functools.wraps(inner)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        if "out" in kwargs:
+            return _into(operation, args, kwargs)
+        return operation(*args, **kwargs)
+
+    function.__name__ = function.__qualname__ = operation.name
+    function.__doc__ = operation.__doc__ if isinstance(operation, Operation) else inner.__doc__
+    return function
+
+
+def _into(operation: Any, args: tuple, kwargs: dict) -> Any:
+    """Writes the results into the tensors given as ``out``, resized where the shape differs."""
+    out = kwargs.pop("out")
+    made = operation(*args, **kwargs)
+    if out is None:
+        return made
+    if isinstance(made, tuple):
+        for target, source in zip(out, made, strict=True):
+            _write_out(target, source)
+        return type(made)(*out) if hasattr(made, "_fields") else tuple(out)
+    _write_out(out, made)
+    return out
+
+
+def _write_out(target: Any, source: Any) -> None:
+    if target.requires_grad or (source.requires_grad and trace.local.mode == trace.GRAD):
+        raise RuntimeError(
+            "out=... arguments don't support automatic differentiation, but one of the arguments "
+            "requires grad; use the form without out="
+        )
+    if target.shape != source.shape:
+        target.set_(source.new_zeros(tuple(source.shape), dtype=target.dtype))
+    target._assign(source.detach(), "out")
+
+
+def _entered() -> list:
+    load_all()
+    return list(REGISTRY.values())
+
+
+def install() -> dict[str, dict[str, Callable]]:
+    """Gives Tensor its methods; returns the public functions by module path ('' is the root)."""
+    modules: dict[str, dict[str, Callable]] = {"": {}}
+    own = set(vars(Tensor))
+    for operation in _entered():
+        for name in operation.methods or ():
+            if name not in own:
+                setattr(Tensor, name, _method(operation))
+            if operation.inplace:
+                setattr(Tensor, name + "_", _inplace_method(operation, name))
+        for path in operation.functions:
+            module, _, name = path.rpartition(".")
+            names = modules.setdefault(module, {})
+            names[name] = _function(operation)
+            if operation.inplace:
+                names[name + "_"] = _inplace_function(operation, name)
+    _install_operators()
+    return modules
+
+
+def _inplace_function(operation: Any, name: str) -> Callable:
+    inner = _inplace_method(operation, name)
+
+    def function(input: Any, *args: Any, **kwargs: Any) -> Any:
+        return inner(input, *args, **kwargs)
+
+    function.__name__ = function.__qualname__ = name + "_"
+    function.__doc__ = inner.__doc__
+    return function
+
+
+FUNCTIONS = install()

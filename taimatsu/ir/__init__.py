@@ -1,0 +1,1 @@
+"""Data structures of programs: descriptions, graphs, printing, verification."""

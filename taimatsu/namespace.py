@@ -1,0 +1,78 @@
+"""Public functions that are neither operations nor creation."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from taimatsu import dtypes, trace
+from taimatsu.trace import TensorBase
+
+
+def is_tensor(obj: Any) -> bool:
+    """Whether ``obj`` is a tensor."""
+    return isinstance(obj, TensorBase)
+
+
+def is_storage(obj: Any) -> bool:
+    """Whether ``obj`` is a storage."""
+    return isinstance(obj, trace.Storage)
+
+
+def is_floating_point(input: Any) -> bool:
+    """Whether the tensor's dtype is a floating one."""
+    return input._meta.dtype.is_floating_point
+
+
+def is_complex(input: Any) -> bool:
+    """Whether the tensor's dtype is complex."""
+    return input._meta.dtype.is_complex
+
+
+def is_nonzero(input: Any) -> bool:
+    """Whether a tensor of one element is not zero."""
+    return bool(input)
+
+
+def numel(input: Any) -> int:
+    """The number of elements."""
+    return input._meta.numel
+
+
+def result_type(tensor1: Any, tensor2: Any) -> Any:
+    """The dtype of arithmetic between two tensors or numbers."""
+    return dtypes.result_type(
+        *[t._meta if isinstance(t, TensorBase) else t for t in (tensor1, tensor2)]
+    )
+
+
+def set_default_dtype(d: Any) -> None:
+    """The dtype of new floating-point tensors; what was recorded under the old one is run."""
+    trace.flush()
+    trace.local.recording = None
+    dtypes.set_default_dtype(d)
+
+
+def set_default_tensor_type(t: Any) -> None:
+    """The default dtype by an old type name, such as ``torch.DoubleTensor``."""
+    from taimatsu.creation import TYPED
+
+    kind = TYPED[t.rsplit(".", 1)[-1]] if isinstance(t, str) else t
+    set_default_dtype(kind.kind)
+
+
+_threads = {"count": 0}
+
+
+def get_num_threads() -> int:
+    """How many threads computing may use."""
+    return _threads["count"] or len(os.sched_getaffinity(0))
+
+
+def set_num_threads(count: int) -> None:
+    """Sets how many threads computing may use."""
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise TypeError(f"set_num_threads expects an int, but got {type(count).__name__}")
+    if count < 1:
+        raise RuntimeError("set_num_threads expects a positive integer")
+    _threads["count"] = count
