@@ -79,10 +79,14 @@ class Generator:
 
     def manual_seed(self, seed: int) -> Generator:
         """Starts the stream of ``seed``, from -2**63 to 2**64 - 1; returns the generator."""
+        if not hasattr(seed, "__index__"):
+            raise RuntimeError(
+                f"[manual_seed] manual_seed expected a long, but got {type(seed).__name__}"
+            )
         value = operator.index(seed)
         if not -(1 << 63) <= value < 1 << 64:
-            raise RuntimeError(
-                "[manual_seed] Overflow when unpacking long: expected a seed from -2**63 to "
+            raise ValueError(
+                "[manual_seed] Overflow when unpacking long long: expected a seed from -2**63 to "
                 f"2**64 - 1, got {value}"
             )
         with self._lock:

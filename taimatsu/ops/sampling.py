@@ -250,6 +250,6 @@ def poisson(input: Any, generator: Generator | None = None) -> Any:
         raise error(
             "poisson", "invalid Poisson rate, expected rate to be non-negative", "negative ones"
         )
-    counts = discrete.poisson(generator_of("poisson", generator), _in_memory_order(rates, input))
-    values = fill.rounded(counts, described.dtype.numpy)
-    return _with_zero_gradient(input, trace.make_tensor(memory_of(input), trace.Storage(values)))
+    counts = discrete.poisson(generator_of("poisson", generator), rates.ravel())
+    values = fill.rounded(counts, described.dtype.numpy).reshape(tuple(described.shape))
+    return _with_zero_gradient(input, trace.constant(values, described.dtype))

@@ -12,6 +12,7 @@ from taimatsu import dtypes
 from taimatsu.generator import Generator, discrete, fill
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.parity
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("uint8", "int8", "int16", "int32", "int64")
