@@ -1,10 +1,10 @@
 """Building blocks of neural networks: modules, parameters, functions, initialisation."""
 
 from taimatsu.nn import functional, init, modules, parameter, utils
-from taimatsu.nn.modules import *  # noqa: F403
+from taimatsu.nn.modules import *
 from taimatsu.nn.parameter import Buffer, Parameter
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     "Buffer",
     "Parameter",
     "functional",

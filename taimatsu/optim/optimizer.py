@@ -73,6 +73,7 @@ def _with_hooks(step: Callable) -> Callable:
                 )
             args, kwargs = answer
         result = step(self, *args, **kwargs)
+        self._opt_called = True  # schedulers warn when they step before the optimizer ever did
         for hook in self._optimizer_step_post_hooks.values():
             hook(self, args, kwargs)
         for hook in _global_optimizer_post_hooks.values():
@@ -99,6 +100,8 @@ class Optimizer:
         super().__init_subclass__(**kwargs)
         if "step" in cls.__dict__:
             cls.step = _with_hooks(cls.__dict__["step"])  # type: ignore[method-assign]
+
+    _opt_called: bool = False
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -132,7 +135,9 @@ class Optimizer:
                     "optimizer can only optimize Tensors, but one of the params is "
                     + type(param).__name__
                 )
-            if not self.defaults.get("differentiable") and not (param.is_leaf or param.retains_grad):
+            if not self.defaults.get("differentiable") and not (
+                param.is_leaf or param.retains_grad
+            ):
                 raise ValueError("can't optimize a non-leaf Tensor")
         for name, default in self.defaults.items():
             if default is required and name not in param_group:
@@ -317,11 +322,11 @@ class Optimizer:
                 group.setdefault(name, default)
 
     def __repr__(self) -> str:
-        lines = [type(self).__name__ + " ("]
+        groups = []
         for i, group in enumerate(self.param_groups):
-            lines.append(f"Parameter Group {i}")
-            lines += [f"    {name}: {group[name]}" for name in sorted(group) if name != "params"]
-        return "\n".join(lines) + "\n)"
+            lines = [f"    {name}: {group[name]}\n" for name in sorted(group) if name != "params"]
+            groups.append(f"\nParameter Group {i}\n" + "".join(lines))
+        return f"{type(self).__name__} (" + "".join(groups) + ")"
 
 
 def _unpack_params(group: dict[str, Any]) -> None:
@@ -382,7 +387,7 @@ def check_lr(lr: Any) -> None:
     """ValueError unless the learning rate is a number, or tensor of one, and not negative."""
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError("Tensor lr must be 1-element")
-    if not 0.0 <= lr:
+    if not lr >= 0.0:
         raise ValueError(f"Invalid learning rate: {lr}")
 
 

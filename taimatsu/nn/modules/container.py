@@ -309,8 +309,7 @@ def _pairs(given: Any, owner: str) -> Iterable[tuple[str, Any]]:
     for i, pair in enumerate(given):
         if not isinstance(pair, Iterable):
             raise TypeError(
-                f"{owner} update sequence element #{i} should be Iterable; "
-                f"is {type(pair).__name__}"
+                f"{owner} update sequence element #{i} should be Iterable; is {type(pair).__name__}"
             )
         pair = tuple(pair)
         if len(pair) != 2:
@@ -459,7 +458,9 @@ class ParameterDict(Module):
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value under ``key``, or ``default``."""
-        return self[key] if key in self else default
+        if key not in self._keys:
+            return default
+        return self[key]
 
     def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
         """A new ParameterDict with ``default`` under each key."""

@@ -46,8 +46,7 @@ def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -
     else:
         made = "sum" if size_average is False else "mean"
     warnings.warn(
-        "size_average and reduce args will be deprecated, please use "
-        f"reduction='{made}' instead.",
+        f"size_average and reduce args will be deprecated, please use reduction='{made}' instead.",
         stacklevel=4,
     )
     return made
@@ -182,9 +181,7 @@ class BCELoss(_WeightedLoss):
     """Cross entropy of probabilities of two classes."""
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy(
-            input, target, weight=self.weight, reduction=self.reduction
-        )
+        return F.binary_cross_entropy(input, target, weight=self.weight, reduction=self.reduction)
 
 
 class BCEWithLogitsLoss(_Loss):
@@ -226,9 +223,7 @@ class HingeEmbeddingLoss(_Loss):
         self.margin = margin
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return F.hinge_embedding_loss(
-            input, target, margin=self.margin, reduction=self.reduction
-        )
+        return F.hinge_embedding_loss(input, target, margin=self.margin, reduction=self.reduction)
 
 
 class MultiLabelMarginLoss(_Loss):

@@ -50,7 +50,7 @@ class Members(dict):
 
     __slots__ = ("module",)
 
-    def __init__(self, module: Any, entries: Mapping[str, Any] = {}) -> None:  # noqa: B006
+    def __init__(self, module: Any, entries: Mapping[str, Any] = {}) -> None:
         super().__init__(entries)
         self.module = weakref.ref(module)
         module.__dict__.update(entries)
@@ -537,9 +537,7 @@ def _type_name(value: Any) -> str:
 def _init_message(name: str, args: tuple, kwargs: dict) -> str:
     if kwargs:
         return f"{name}.__init__() got an unexpected keyword argument '{next(iter(kwargs))}'"
-    return (
-        f"{name}.__init__() takes 1 positional argument but {len(args) + 1} were given"
-    )
+    return f"{name}.__init__() takes 1 positional argument but {len(args) + 1} were given"
 
 
 def register_module_buffer_registration_hook(hook: Callable) -> RemovableHandle:

@@ -22,9 +22,7 @@ STATE_HOOKS = (
 )
 
 
-class _IncompatibleKeys(
-    namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])  # noqa: PYI024
-):
+class _IncompatibleKeys(namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])):
     """What ``load_state_dict`` returns: names absent from the dict, names it has too many."""
 
     __slots__ = ()
