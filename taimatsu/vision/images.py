@@ -21,7 +21,8 @@ def pillow(module: str = "Image") -> Any:
         return importlib.import_module(f"PIL.{module}")
     except ImportError as error:
         raise ImportError(
-            "[vision] PIL images need Pillow, which is not installed: pip install 'taimatsu[vision]'"
+            "[vision] PIL images need Pillow, which is not installed; install it with "
+            "pip install 'taimatsu[vision]'"
         ) from error
 
 

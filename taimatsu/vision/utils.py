@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import trace
 from taimatsu.tensor import Tensor
+from taimatsu.recorder import constant
+from taimatsu.recorder import value as value_of
 from taimatsu.vision.images import pillow
 
 
@@ -35,7 +36,7 @@ def make_grid(
         images = images if scale_each else images[0]
     count, channels, height, width = images.shape
     if count == 1:
-        return trace.constant(images[0])
+        return constant(images[0])
     columns = min(nrow, count)
     rows = math.ceil(count / columns)
     shape = (channels, (height + padding) * rows + padding, (width + padding) * columns + padding)
@@ -45,15 +46,15 @@ def make_grid(
         top = row * (height + padding) + padding
         left = column * (width + padding) + padding
         grid[:, top : top + height, left : left + width] = image
-    return trace.constant(grid)
+    return constant(grid)
 
 
 def _batch(tensor: Any) -> np.ndarray:
     """(B, C, H, W) with three channels where there was one."""
     if isinstance(tensor, (list, tuple)) and all(isinstance(t, Tensor) for t in tensor):
-        images = np.stack([trace.value(t.detach()) for t in tensor])
+        images = np.stack([value_of(t.detach()) for t in tensor])
     elif isinstance(tensor, Tensor):
-        images = trace.value(tensor.detach())
+        images = value_of(tensor.detach())
     else:
         raise TypeError(f"[make_grid] tensor or list of tensors expected, got {type(tensor)}")
     if images.ndim == 2:
@@ -76,6 +77,6 @@ def save_image(
     **kwargs: Any,
 ) -> None:
     """Writes :func:`make_grid` of the images (values 0 to 1) to a file; needs Pillow."""
-    grid = trace.value(make_grid(tensor, **kwargs))
+    grid = value_of(make_grid(tensor, **kwargs))
     pixels = np.clip(grid * 255 + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0)
     pillow().fromarray(np.ascontiguousarray(pixels)).save(fp, format=format)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from taimatsu import dtypes
+from taimatsu import creation, dtypes
 from taimatsu.generator import Generator
 from taimatsu.ops.base import REGISTRY
 from taimatsu.tensor import Tensor
@@ -13,7 +13,7 @@ from taimatsu.tensor import Tensor
 
 def seed(generator: Any = None) -> int:
     """A fresh seed: one 63-bit draw from ``generator`` or the default one."""
-    empty = REGISTRY["empty"]((), dtype=dtypes.int64)
+    empty = creation.empty((), dtype=dtypes.int64)
     return int(empty.random_(generator=generator).item())
 
 
@@ -35,7 +35,7 @@ def randint(high: int, count: int, generator: Any = None) -> list[int]:
 
 
 def doubles(values: Sequence[float]) -> Tensor:
-    return REGISTRY["as_tensor"](values, dtype=dtypes.float64)
+    return creation.as_tensor(values, dtype=dtypes.float64)
 
 
 def multinomial(weights: Tensor, count: int, replacement: bool, generator: Any) -> list[int]:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import trace
+from taimatsu import creation
 from taimatsu.ops.base import REGISTRY
 from taimatsu.tensor import Tensor
+from taimatsu.recorder import constant
+from taimatsu.recorder import value as value_of
 
 _NO_TENSOR = "SaUO"  # NumPy kinds that no tensor can hold: bytes, str, object
 _EXPECTED = (
@@ -31,7 +33,7 @@ def default_convert(data: Any) -> Any:
     if isinstance(data, (np.ndarray, np.generic)):
         if data.dtype.kind in "SU" or (isinstance(data, np.ndarray) and data.dtype.kind == "O"):
             return data
-        return REGISTRY["as_tensor"](data)
+        return creation.as_tensor(data)
     if isinstance(data, Mapping):
         return _mapping_like(data, {key: default_convert(data[key]) for key in data})
     if _is_namedtuple(data):
@@ -142,26 +144,26 @@ def collate_tensor_fn(batch: list, *, collate_fn_map: CollateMap | None = None) 
     )
     if not plain or first.device.type != "cpu":
         return REGISTRY["stack"](batch)  # keeps the graph, promotes, or says what does not fit
-    return trace.constant(np.stack([trace.value(t) for t in batch]))
+    return constant(np.stack([value_of(t) for t in batch]))
 
 
 def collate_numpy_array_fn(batch: list, *, collate_fn_map: CollateMap | None = None) -> Any:
     first = batch[0]
     if first.dtype.kind in _NO_TENSOR:
         raise TypeError(_EXPECTED.format(first.dtype))
-    return collate([REGISTRY["as_tensor"](a) for a in batch], collate_fn_map=collate_fn_map)
+    return collate([creation.as_tensor(a) for a in batch], collate_fn_map=collate_fn_map)
 
 
 def collate_numpy_scalar_fn(batch: list, *, collate_fn_map: CollateMap | None = None) -> Tensor:
-    return REGISTRY["as_tensor"](np.array(batch))
+    return creation.as_tensor(np.array(batch))
 
 
 def collate_float_fn(batch: list, *, collate_fn_map: CollateMap | None = None) -> Tensor:
-    return trace.constant(np.array(batch, dtype=np.float64))
+    return constant(np.array(batch, dtype=np.float64))
 
 
 def collate_int_fn(batch: list, *, collate_fn_map: CollateMap | None = None) -> Tensor:
-    return REGISTRY["tensor"](batch)
+    return creation.tensor(batch)
 
 
 def collate_str_fn(batch: list, *, collate_fn_map: CollateMap | None = None) -> list:

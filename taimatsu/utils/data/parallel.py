@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import pickle
@@ -86,10 +87,8 @@ class Pool:
             return
         self.ended = True
         for pipe in self.pipes:
-            try:
+            with contextlib.suppress(OSError):  # that worker is gone already
                 pipe.send((protocol.STOP,))
-            except OSError:
-                pass  # that worker is gone already
             pipe.close()
         deadline = time.monotonic() + _END_SECONDS
         for process in self.processes:

@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import trace
 from taimatsu.generator import manual_seed
 from taimatsu.tensor import Tensor
+from taimatsu.recorder import constant
+from taimatsu.recorder import value as value_of
 
 _PARENT_CHECK_SECONDS = 5.0
 
@@ -85,12 +86,12 @@ class _Pickler(pickle.Pickler):
                     "[DataLoader] Cowardly refusing to serialize non-leaf tensor which requires_"
                     "grad: a graph does not cross process boundaries; detach() the sample"
                 )
-            return _tensor, (trace.value(value.detach()), value.requires_grad)
+            return _tensor, (value_of(value.detach()), value.requires_grad)
         return NotImplemented
 
 
 def _tensor(array: np.ndarray, requires_grad: bool) -> Tensor:
-    made = trace.constant(array)
+    made = constant(array)
     return made.requires_grad_() if requires_grad else made
 
 
@@ -239,7 +240,7 @@ def numpy_seed(base_seed: int, worker_id: int) -> np.ndarray:
     return np.random.SeedSequence(words).generate_state(4)
 
 
-class StreamEnd(Exception):
+class StreamEnd(Exception):  # noqa: N818 (an end is no error)
     """Raised by a fetcher when its stream has no more samples."""
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from taimatsu import trace
 from taimatsu.tensor import Tensor
+from taimatsu.recorder import constant
 from taimatsu.vision.datasets.mnist import MNIST
 from taimatsu.vision.datasets.vision import VisionDataset
 from taimatsu.vision.idx import read_idx
@@ -55,7 +55,7 @@ class Digits(MNIST):
     def _load_data(self) -> tuple[Tensor, Tensor]:
         images, labels = _images_and_labels()
         chosen = _train_and_test(labels)[0 if self.train else 1]
-        return trace.constant(images[chosen]), trace.constant(labels[chosen].astype(np.int64))
+        return constant(images[chosen]), constant(labels[chosen].astype(np.int64))
 
     def _check_exists(self) -> bool:
         return True

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from taimatsu import trace
 from taimatsu.tensor import Tensor
+from taimatsu.recorder import constant
+from taimatsu.recorder import value as value_of
 from taimatsu.vision.datasets.vision import VisionDataset
 from taimatsu.vision.download import check_integrity, download_from_mirrors, extract_gzip
 from taimatsu.vision.idx import read_idx
@@ -92,8 +93,8 @@ class MNIST(VisionDataset):
         )
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
-        image = image_of(trace.value(self.data)[int(index)])
-        target = int(trace.value(self.targets)[int(index)])
+        image = image_of(value_of(self.data)[int(index)])
+        target = int(value_of(self.targets)[int(index)])
         if self.transform is not None:
             image = self.transform(image)
         if self.target_transform is not None:
@@ -211,4 +212,4 @@ def _load_pair(images_path: str, labels_path: str) -> tuple[Tensor, Tensor]:
             f"[MNIST] {images_path}: expected images of {_SIDE} by {_SIDE}, got "
             f"{images.shape[1]} by {images.shape[2]}"
         )
-    return trace.constant(images), trace.constant(labels.astype(np.int64))
+    return constant(images), constant(labels.astype(np.int64))

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes, trace
+from taimatsu import dtypes
 from taimatsu.ops.base import REGISTRY
 from taimatsu.tensor import Tensor
+from taimatsu.recorder import constant
+from taimatsu.recorder import value as value_of
 from taimatsu.vision.images import pillow
-from taimatsu.vision.transforms import functional as F  # noqa: N812
+from taimatsu.vision.transforms import functional as F
 from taimatsu.vision.transforms.functional import InterpolationMode, check_image
 
 # -- rotation ---------------------------------------------------------------------------------
@@ -74,9 +76,13 @@ def _turned_grid(
 ) -> tuple[np.ndarray, np.ndarray]:
     """For every new pixel the (row, column) it comes from, as float32 pixel coordinates."""
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    shift_x, shift_y = (0.0, 0.0) if center is None else (
-        center[0] - width * 0.5,
-        center[1] - height * 0.5,
+    shift_x, shift_y = (
+        (0.0, 0.0)
+        if center is None
+        else (
+            center[0] - width * 0.5,
+            center[1] - height * 0.5,
+        )
     )
     x = np.arange(out_width, dtype=np.float32) + np.float32(0.5 - out_width * 0.5 - shift_x)
     y = np.arange(out_height, dtype=np.float32) + np.float32(0.5 - out_height * 0.5 - shift_y)
@@ -88,11 +94,9 @@ def _turned_grid(
     return rows, columns
 
 
-def _sample(
-    img: Tensor, rows: np.ndarray, columns: np.ndarray, mode: str, fill: Any
-) -> Tensor:
+def _sample(img: Tensor, rows: np.ndarray, columns: np.ndarray, mode: str, fill: Any) -> Tensor:
     """Pixels at the given places; outside the image there is ``fill``."""
-    array = trace.value(img.detach())
+    array = value_of(img.detach())
     background = np.asarray(fill, np.float64)
     if background.ndim == 1:
         background = background[:, None, None]
@@ -110,7 +114,7 @@ def _sample(
     values = sampled + (1 - weight) * background
     if not img.dtype.is_floating_point:
         values = np.rint(values)
-    return trace.constant(values.astype(array.dtype))
+    return constant(values.astype(array.dtype))
 
 
 def _tap(
@@ -175,7 +179,7 @@ def adjust_hue(img: Any, hue_factor: float) -> Any:
     if F.get_image_num_channels(img) == 1:
         return img
     unit = F.convert_image_dtype(img, dtypes.float32)
-    turned_image = trace.constant(_turn_hue(trace.value(unit.detach()), hue_factor))
+    turned_image = constant(_turn_hue(value_of(unit.detach()), hue_factor))
     return F.convert_image_dtype(turned_image, img.dtype)
 
 

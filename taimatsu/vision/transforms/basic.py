@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from taimatsu.tensor import Tensor
-from taimatsu.vision.transforms import functional as F  # noqa: N812
+from taimatsu.vision.transforms import functional as F
 from taimatsu.vision.transforms.functional import InterpolationMode, interpolation_mode
 
 
@@ -90,9 +90,7 @@ class ToPILImage(Transform):
 class Normalize(Transform):
     """``(tensor - mean) / std`` per channel."""
 
-    def __init__(
-        self, mean: Sequence[float], std: Sequence[float], inplace: bool = False
-    ) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float], inplace: bool = False) -> None:
         self.mean = mean
         self.std = std
         self.inplace = inplace

@@ -9,10 +9,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from taimatsu import creation
 from taimatsu.ops.base import REGISTRY
 from taimatsu.tensor import Tensor
 from taimatsu.vision.transforms import adjust
-from taimatsu.vision.transforms import functional as F  # noqa: N812
+from taimatsu.vision.transforms import functional as F
 from taimatsu.vision.transforms.basic import Transform, listed, size_pair
 from taimatsu.vision.transforms.functional import InterpolationMode, interpolation_mode
 
@@ -24,7 +25,7 @@ def _rand() -> float:
 
 
 def _uniform(low: float, high: float) -> float:
-    return float(REGISTRY["empty"](1).uniform_(low, high).item())
+    return float(creation.empty(1).uniform_(low, high).item())
 
 
 def _randint(high: int) -> int:
@@ -211,10 +212,10 @@ class RandomResizedCrop(Transform):
         """(top, left, height, width) of a window; the middle if none fits in ten tries."""
         _, height, width = F.get_dimensions(img)
         area = height * width
-        log_ratio = REGISTRY["tensor"](list(ratio)).log().tolist()
+        log_ratio = creation.tensor(list(ratio)).log().tolist()
         for _ in range(_TRIES):
             target = area * _uniform(scale[0], scale[1])
-            drawn = REGISTRY["empty"](1).uniform_(log_ratio[0], log_ratio[1])
+            drawn = creation.empty(1).uniform_(log_ratio[0], log_ratio[1])
             aspect = drawn.exp().item()
             wanted_width = round(math.sqrt(target * aspect))
             wanted_height = round(math.sqrt(target / aspect))
@@ -340,19 +341,19 @@ class RandomErasing(Transform):
         """(top, left, height, width, what to write); the whole image if nothing fits."""
         channels, height, width = img.shape[-3:]
         area = height * width
-        log_ratio = REGISTRY["tensor"](list(ratio)).log().tolist()
+        log_ratio = creation.tensor(list(ratio)).log().tolist()
         for _ in range(_TRIES):
             target = area * _uniform(scale[0], scale[1])
-            aspect = REGISTRY["empty"](1).uniform_(log_ratio[0], log_ratio[1]).exp().item()
+            aspect = creation.empty(1).uniform_(log_ratio[0], log_ratio[1]).exp().item()
             erased_height = round(math.sqrt(target * aspect))
             erased_width = round(math.sqrt(target / aspect))
             if not (erased_height < height and erased_width < width):
                 continue
             if value is None:
-                noise = REGISTRY["empty"]((channels, erased_height, erased_width))
+                noise = creation.empty((channels, erased_height, erased_width))
                 written = noise.to(img.dtype).normal_()
             else:
-                written = REGISTRY["tensor"](value)[:, None, None]
+                written = creation.tensor(value)[:, None, None]
             top = _randint(height - erased_height + 1)
             left = _randint(width - erased_width + 1)
             return top, left, erased_height, erased_width, written

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes, trace
+from taimatsu import dtypes
 from taimatsu.ops.base import REGISTRY
 from taimatsu.tensor import Tensor
+from taimatsu.recorder import constant
+from taimatsu.recorder import value as value_of
 from taimatsu.vision.images import is_pil, pillow
 from taimatsu.vision.resample import weights
 
@@ -126,7 +128,7 @@ def to_tensor(pic: Any) -> Tensor:
         raise TypeError(f"[to_tensor] pic should be PIL Image or ndarray. Got {type(pic)}")
     if scale:
         array = array / array_type(dtypes.get_default_dtype())(255)
-    return trace.constant(np.ascontiguousarray(array))
+    return constant(np.ascontiguousarray(array))
 
 
 def array_type(dtype: Any) -> Any:
@@ -138,7 +140,7 @@ def pil_to_tensor(pic: Any) -> Tensor:
     """A PIL image as a tensor (C, H, W) of the same values and type."""
     if not is_pil(pic):
         raise TypeError(f"[pil_to_tensor] pic should be PIL Image. Got {type(pic)}")
-    return trace.constant(np.ascontiguousarray(_pil_to_array(pic)))
+    return constant(np.ascontiguousarray(_pil_to_array(pic)))
 
 
 def to_pil_image(pic: Any, mode: str | None = None) -> Any:
@@ -186,7 +188,7 @@ def _array_for_pil(pic: Any) -> np.ndarray:
             raise ValueError(
                 f"[to_pil_image] pic should be 2/3 dimensional. Got {pic.ndim} dimensions."
             )
-        array = trace.value(pic.detach())
+        array = value_of(pic.detach())
         return array[:, :, None] if array.ndim == 2 else array.transpose(1, 2, 0)
     if isinstance(pic, np.ndarray):
         if pic.ndim not in (2, 3):
@@ -200,7 +202,9 @@ def _array_for_pil(pic: Any) -> np.ndarray:
 def convert_image_dtype(image: Tensor, dtype: Any = dtypes.float32) -> Tensor:
     """The image in another dtype, scaled so that white stays white."""
     if not isinstance(image, Tensor):
-        raise TypeError(f"[convert_image_dtype] Input img should be Tensor Image, got {type(image)}")
+        raise TypeError(
+            f"[convert_image_dtype] Input img should be Tensor Image, got {type(image)}"
+        )
     if image.dtype == dtype:
         return image
     if image.dtype.is_floating_point:
@@ -262,16 +266,16 @@ def normalize(
             "division by zero."
         )
     if inplace:
-        return tensor.sub_(trace.constant(shift)).div_(trace.constant(scale))
+        return tensor.sub_(constant(shift)).div_(constant(scale))
     if tensor.requires_grad:
-        return tensor.sub(trace.constant(shift)).div(trace.constant(scale))
+        return tensor.sub(constant(shift)).div(constant(scale))
     # An image of its own, between two others in a loader: NumPy at once costs least.
-    return trace.constant((trace.value(tensor) - shift) / scale)
+    return constant((value_of(tensor) - shift) / scale)
 
 
 def _per_channel(values: Any, dtype: Any) -> np.ndarray:
     if isinstance(values, Tensor):
-        values = trace.value(values.detach())
+        values = value_of(values.detach())
     array = np.asarray(values, dtype.numpy)
     return array.reshape(-1, 1, 1) if array.ndim == 1 else array
 
@@ -422,8 +426,8 @@ def _gather_border(img: Tensor, borders: tuple[int, int, int, int], mode: str) -
     numpy_mode = {"edge": "edge", "reflect": "reflect", "symmetric": "symmetric"}[mode]
     rows = np.pad(np.arange(height), (top, bottom), numpy_mode)  # type: ignore[call-overload]
     columns = np.pad(np.arange(width), (left, right), numpy_mode)  # type: ignore[call-overload]
-    picked = img.index_select(-2, trace.constant(rows))
-    return picked.index_select(-1, trace.constant(columns))
+    picked = img.index_select(-2, constant(rows))
+    return picked.index_select(-1, constant(columns))
 
 
 def _pad_pil(img: Any, borders: tuple[int, int, int, int], fill: Any, mode: str) -> Any:
@@ -492,7 +496,7 @@ def _resize_tensor(img: Tensor, height: int, width: int, mode: str, antialias: b
     dtype = img.dtype if img.dtype.is_floating_point else dtypes.float32
     rows = weights(height, img.shape[-2], mode, antialias).astype(dtype.numpy)
     columns = weights(width, img.shape[-1], mode, antialias).astype(dtype.numpy)
-    resized = trace.constant(rows) @ img.to(dtype) @ trace.constant(columns.T.copy())
+    resized = constant(rows) @ img.to(dtype) @ constant(columns.T.copy())
     if img.dtype.is_floating_point:
         return resized
     if mode == "bicubic" and img.dtype == dtypes.uint8:
@@ -530,9 +534,7 @@ def five_crop(img: Any, size: int | Sequence[int]) -> tuple[Any, ...]:
     return (*crops, center_crop(img, (height, width)))
 
 
-def erase(
-    img: Tensor, i: int, j: int, h: int, w: int, v: Any, inplace: bool = False
-) -> Tensor:
+def erase(img: Tensor, i: int, j: int, h: int, w: int, v: Any, inplace: bool = False) -> Tensor:
     """The tensor with the window at row i, column j, of height h and width w set to ``v``."""
     if not isinstance(img, Tensor):
         raise TypeError(f"[erase] expected a Tensor Image, got {type(img)}")
