@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import trace
+from taimatsu import recorder
 from taimatsu.config import config
 from taimatsu.ops import REGISTRY, Operation, load_all
 from taimatsu.tensor import Tensor
@@ -21,7 +21,7 @@ _BINARY = {
 }
 _COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 _UNARY = {"neg": "neg", "pos": "positive", "abs": "abs", "invert": "bitwise_not"}
-_OPERANDS = (trace.TensorBase, int, float, complex, bool, np.generic)
+_OPERANDS = (recorder.TensorBase, int, float, complex, bool, np.generic)
 
 
 def _operand(given: Any) -> Any:
@@ -29,7 +29,7 @@ def _operand(given: Any) -> Any:
     if isinstance(given, np.generic):
         return given.item()
     if isinstance(given, np.ndarray):
-        return trace.constant(np.array(given))
+        return recorder.constant(np.array(given))
     return given if isinstance(given, _OPERANDS) else NotImplemented
 
 
@@ -49,7 +49,7 @@ def _fast(operation: Any, general: Callable) -> Callable:
     plain = isinstance(operation, Operation) and not operation.static_scalars
     if not plain or config.eager or operation.checked:
         return general
-    return trace.binary_method(operation, general)
+    return recorder.binary_method(operation, general)
 
 
 def _install_operators() -> None:
@@ -117,7 +117,7 @@ def _method(operation: Any) -> Callable:
         own_call = type(operation).__call__.__qualname__
         simple = own_call.startswith(("Operation.", "Unary."))
         if simple and operation.parameters == ("input",):
-            return trace.unary_method(operation)
+            return recorder.unary_method(operation)
     function = operation.function if not isinstance(operation, Operation) else operation.__call__
 
     @functools.wraps(function)
@@ -143,7 +143,7 @@ def _inplace_method(operation: Any, name: str) -> Callable:
 def _refuse_overlap(tensor: Any, args: tuple, name: str) -> None:
     """PyTorch's error for an argument that partly shares memory with the tensor written."""
     for given in args:
-        if not isinstance(given, trace.TensorBase) or given._storage is not tensor._storage:
+        if not isinstance(given, recorder.TensorBase) or given._storage is not tensor._storage:
             continue
         if given._meta is tensor._meta and given._offset == tensor._offset:
             continue
@@ -167,8 +167,8 @@ def _spans_meet(a: Any, b: Any) -> bool:
     if a1 < b0 or b1 < a0:
         return False
     base = np.empty(max(a1, b1) + 1, np.int8)
-    first = trace.window(base, a._meta.shape, a._meta.strides, a._offset)
-    second = trace.window(base, b._meta.shape, b._meta.strides, b._offset)
+    first = recorder.window(base, a._meta.shape, a._meta.strides, a._offset)
+    second = recorder.window(base, b._meta.shape, b._meta.strides, b._offset)
     return bool(np.shares_memory(first, second))
 
 
@@ -202,7 +202,7 @@ def _into(operation: Any, args: tuple, kwargs: dict) -> Any:
 
 
 def _write_out(target: Any, source: Any) -> None:
-    if target.requires_grad or (source.requires_grad and trace.local.mode == trace.GRAD):
+    if target.requires_grad or (source.requires_grad and recorder.local.mode == recorder.GRAD):
         raise RuntimeError(
             "out=... arguments don't support automatic differentiation, but one of the arguments "
             "requires grad; use the form without out="

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import devices, dtypes, trace
+from taimatsu import devices, dtypes, recorder
 from taimatsu.errors import OperationError
 from taimatsu.ops.base import Sample, composite
 from taimatsu.ops.casting import converted
 from taimatsu.ops.filling import Full
 from taimatsu.ops.views import shape_arguments
 from taimatsu.shapes import is_dense
-from taimatsu.trace import TensorBase, constant, make_tensor, meta
+from taimatsu.recorder import TensorBase, constant, make_tensor, meta
 
 
 def _error(name: str, text: str, hint: str = "", kind: type = RuntimeError) -> Exception:
@@ -132,7 +132,7 @@ def _is_sequence(data: Any) -> bool:
 
 def _flatten(data: Any, shape: tuple[int, ...], level: int, flat: list) -> None:
     if isinstance(data, TensorBase):
-        data = trace.value(data)
+        data = recorder.value(data)
     if isinstance(data, np.ndarray):
         if data.shape != shape[level:]:
             raise _unequal(shape[level] if level < len(shape) else 0, level, data.shape)
@@ -242,7 +242,7 @@ def from_numpy(ndarray: np.ndarray) -> Any:
     buffer = _flat_memory(ndarray, strides)
     described = meta(ndarray.shape, kind, strides)
     del ndarray
-    return make_tensor(described, trace.Storage(buffer))
+    return make_tensor(described, recorder.Storage(buffer))
 
 
 def _flat_memory(array: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:
@@ -358,7 +358,7 @@ def full(
     """``fill_value`` in shape ``size``; its dtype unless one is given."""
     if isinstance(fill_value, TensorBase):
         fill_value = fill_value.item()
-    fill_value = trace.plain_number(fill_value)
+    fill_value = recorder.plain_number(fill_value)
     kind = _options(dtype, device, dtypes.of_python(fill_value))
     made = filled(_sizes((size,), None), fill_value, kind, requires_grad)
     return made if out is None else out.copy_(made)
@@ -374,7 +374,7 @@ def empty_strided(
     count = span if all(size) else 0
     kind = _options(dtype, device)
     buffer = np.zeros(count, kind.numpy)
-    return finish(make_tensor(meta(size, kind, stride), trace.Storage(buffer)), requires_grad)
+    return finish(make_tensor(meta(size, kind, stride), recorder.Storage(buffer)), requires_grad)
 
 
 def _like(name: str, value: Any) -> Any:
@@ -413,7 +413,7 @@ def full_like(
     kind = _options(dtype, device, input._meta.dtype)
     if isinstance(fill_value, TensorBase):
         fill_value = fill_value.item()
-    return filled(tuple(input._meta.shape), trace.plain_number(fill_value), kind, requires_grad)
+    return filled(tuple(input._meta.shape), recorder.plain_number(fill_value), kind, requires_grad)
 
 
 def _new(name: str, value: Any) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from taimatsu import dtypes, trace
-from taimatsu.trace import TensorBase
+from taimatsu import dtypes, recorder
+from taimatsu.recorder import TensorBase
 
 
 def is_tensor(obj: Any) -> bool:
@@ -16,7 +16,7 @@ def is_tensor(obj: Any) -> bool:
 
 def is_storage(obj: Any) -> bool:
     """Whether ``obj`` is a storage."""
-    return isinstance(obj, trace.Storage)
+    return isinstance(obj, recorder.Storage)
 
 
 def is_floating_point(input: Any) -> bool:
@@ -48,8 +48,8 @@ def result_type(tensor1: Any, tensor2: Any) -> Any:
 
 def set_default_dtype(d: Any) -> None:
     """The dtype of new floating-point tensors; what was recorded under the old one is run."""
-    trace.flush()
-    trace.local.recording = None
+    recorder.flush()
+    recorder.local.recording = None
     dtypes.set_default_dtype(d)
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import autograd, devices, dtypes, printing, trace
+from taimatsu import autograd, devices, dtypes, printing, recorder
 from taimatsu.autograd import node
 from taimatsu.errors import OperationError
 from taimatsu.evaluate import execute
 from taimatsu.ops import indexing
 from taimatsu.ops.filling import CopyValue, FillValue, ZeroValue
 from taimatsu.shapes import Size
-from taimatsu.trace import TensorBase, extra_of, make_tensor, materialize, value
+from taimatsu.recorder import TensorBase, extra_of, make_tensor, materialize, value
 
 
 class Tensor(TensorBase):
@@ -397,7 +397,7 @@ class Tensor(TensorBase):
         made = make_tensor(self._meta, self._storage, self._offset)
         if not self._requires_grad:
             made._recording, made._tid = self._recording, self._tid
-        extra_of(made).counter = trace.VersionCounter()
+        extra_of(made).counter = recorder.VersionCounter()
         return made
 
     @data.setter
@@ -413,7 +413,7 @@ class Tensor(TensorBase):
 
     @property
     def _version(self) -> int:
-        return trace.counter_of(self).version
+        return recorder.counter_of(self).version
 
     @property
     def _base(self) -> Any:
@@ -425,7 +425,7 @@ class Tensor(TensorBase):
     # -- writing in place ------------------------------------------------------------------
 
     def _refuse_write(self, name: str) -> None:
-        if trace.local.mode == trace.GRAD and self._requires_grad and self._tape is None:
+        if recorder.local.mode == recorder.GRAD and self._requires_grad and self._tape is None:
             raise OperationError.make(
                 name + "_",
                 "a leaf Variable that requires grad is being used in an in-place operation.",
@@ -461,7 +461,7 @@ class Tensor(TensorBase):
                     "use the out-of-place form, or convert the tensor first",
                 )
             made = made.to(self._meta.dtype)
-        trace.write(self, made, name)
+        recorder.write(self, made, name)
         return self
 
     def copy_(self, src: Any, non_blocking: bool = False) -> Tensor:
@@ -469,7 +469,7 @@ class Tensor(TensorBase):
         self._refuse_write("copy")
         if not isinstance(src, TensorBase):
             raise TypeError(f"copy_(): expected a Tensor, got {type(src).__name__}")
-        trace.write(self, CopyValue.apply(self, src), "copy")
+        recorder.write(self, CopyValue.apply(self, src), "copy")
         return self
 
     def fill_(self, value: Any) -> Tensor:
@@ -481,21 +481,21 @@ class Tensor(TensorBase):
                     "fill_ only supports 0-dimension value tensor but got tensor with "
                     f"{value._meta.ndim} dimensions."
                 )
-            trace.write(self, CopyValue.apply(self, value), "fill")
+            recorder.write(self, CopyValue.apply(self, value), "fill")
             return self
-        trace.write(self, FillValue.apply(self, trace.plain_number(value)), "fill")
+        recorder.write(self, FillValue.apply(self, recorder.plain_number(value)), "fill")
         return self
 
     def zero_(self) -> Tensor:
         """Writes zero over every element."""
         self._refuse_write("zero")
-        trace.write(self, ZeroValue.apply(self), "zero")
+        recorder.write(self, ZeroValue.apply(self), "zero")
         return self
 
     def set_(self, source: Any = None) -> Tensor:
         """Takes the memory, shape and strides of ``source`` (empty without one)."""
         if source is None:
-            source = trace.constant(np.empty(0, self.dtype.numpy), self.dtype)
+            source = recorder.constant(np.empty(0, self.dtype.numpy), self.dtype)
         with autograd.no_grad():
             self.data = source
         return self
@@ -518,5 +518,5 @@ def legacy_constructor(cls: type, *data: Any, **kwargs: Any) -> Any:
     return alias
 
 
-trace.register_tensor(Tensor)
-trace.register_executor(execute)
+recorder.register_tensor(Tensor)
+recorder.register_executor(execute)

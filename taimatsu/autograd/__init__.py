@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import trace
+from taimatsu import recorder
 from taimatsu.autograd.anomaly import (
     detect_anomaly,
     is_anomaly_enabled,
@@ -30,12 +30,12 @@ __all__ = [
     "is_anomaly_enabled", "is_grad_enabled", "no_grad", "set_detect_anomaly", "set_grad_enabled",
 ]
 
-trace.registered.refresh_view = refresh_view
-trace.registered.rebase = rebase
+recorder.registered.refresh_view = refresh_view
+recorder.registered.rebase = rebase
 
 
 def _several(given: Any) -> tuple:
-    if isinstance(given, trace.TensorBase):
+    if isinstance(given, recorder.TensorBase):
         return (given,)
     return tuple(given)
 
@@ -65,7 +65,7 @@ def _root_gradients(roots: tuple, given: Any) -> list:
                     "grad can be implicitly created only for real scalar outputs but got "
                     f"{described.dtype}"
                 )
-            made.append(trace.constant(np.ones(tuple(described.shape), described.dtype.numpy)))
+            made.append(recorder.constant(np.ones(tuple(described.shape), described.dtype.numpy)))
             continue
         if gradient._meta.shape != described.shape:
             raise RuntimeError(
@@ -166,7 +166,7 @@ def grad(
     found = []
     for tensor, gradient in zip(targets, walk.found, strict=True):
         if gradient is None and materialize_grads:
-            gradient = trace.constant(np.zeros(tuple(tensor.shape), tensor.dtype.numpy))
+            gradient = recorder.constant(np.zeros(tuple(tensor.shape), tensor.dtype.numpy))
         elif gradient is None and not allow_unused:
             raise RuntimeError(
                 "One of the differentiated Tensors appears to not have been used in the graph. "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import trace
+from taimatsu import recorder
 
 _state = {"on": False, "check_nan": True}
 
@@ -58,7 +58,7 @@ def refuse_nan(tape: Any, step: Any, results: list) -> None:
     from taimatsu.autograd.node import step_name
 
     for position, gradient in enumerate(results):
-        if gradient is None or not np.isnan(trace.value(gradient)).any():
+        if gradient is None or not np.isnan(recorder.value(gradient)).any():
             continue
         warnings.warn(
             f"Error detected in {step_name(step)}. Its forward was called at {step.site}.",

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from taimatsu import trace
+from taimatsu import recorder
 from taimatsu.autograd import anomaly
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta
-from taimatsu.trace.recording import input_names, saved_names, saved_tensors
-from taimatsu.trace.state import INPUT, WRITE, Info, State
+from taimatsu.recorder.recording import input_names, saved_names, saved_tensors
+from taimatsu.recorder.state import INPUT, WRITE, Info, State
 
 
 class Walk:
@@ -44,7 +44,7 @@ class Walk:
         reach: set[int] = set()
         table = tape.final.infos()
         for number, source in tape.sources.items():
-            if isinstance(source, trace.TensorBase):
+            if isinstance(source, recorder.TensorBase):
                 reaches = id(source) in self.targets
             else:
                 reaches = source[1] in self.needed_of(source[0])
@@ -105,7 +105,7 @@ class Walk:
         if needed is not None and number not in needed:
             return
         source = tape.sources[number]
-        if isinstance(source, trace.TensorBase):
+        if isinstance(source, recorder.TensorBase):
             self.deliver_leaf(source, gradient)
         else:
             self.add(source[0], source[1], gradient)
@@ -177,7 +177,7 @@ class Walk:
             if not wanted or gradient is None:
                 results.append(None)
                 continue
-            if callable(gradient) and not isinstance(gradient, trace.TensorBase):
+            if callable(gradient) and not isinstance(gradient, recorder.TensorBase):
                 gradient = gradient()
             results.append(None if gradient is None else fit(gradient, table[reference].meta))
         return results
@@ -215,7 +215,7 @@ def _replaced(given: Any, before: Any) -> Any:
     """What a hook gave, or the gradient as it was."""
     if given is None:
         return before
-    if not isinstance(given, trace.TensorBase):
+    if not isinstance(given, recorder.TensorBase):
         raise TypeError(f"expected a hook to give a Tensor or None, but got {type(given).__name__}")
     if given._meta.shape != before._meta.shape:
         raise RuntimeError(
@@ -252,7 +252,7 @@ def fit(gradient: Any, described: Meta) -> Any:
 
 def accumulate(leaf: Any, gradient: Any, create: bool) -> None:
     """``leaf.grad += gradient``, in the same object where there is one."""
-    extra = trace.extra_of(leaf)
+    extra = recorder.extra_of(leaf)
     if extra.grad is None:
         extra.grad = gradient if create else own(gradient, leaf._meta)
     elif create:
@@ -279,8 +279,8 @@ def own(gradient: Any, described: Meta) -> Any:
         if gradient._meta.strides != described.strides and described.contiguous:
             gradient = gradient.contiguous()
         return gradient
-    alias = trace.make_tensor(gradient._meta, storage)
-    if gradient._recording is trace.local.recording:
+    alias = recorder.make_tensor(gradient._meta, storage)
+    if gradient._recording is recorder.local.recording:
         alias._recording, alias._tid = gradient._recording, gradient._tid
     return alias
 
@@ -320,19 +320,19 @@ def saved_values(tape: Any, step: State, table: list[Info], create: bool) -> tup
 def saved_tensor(tape: Any, step: State, info: Info, create: bool) -> Any:
     """A saved value as a tensor, after checking that nothing has overwritten it."""
     source = tape.sources.get(info.tid)
-    if isinstance(source, trace.TensorBase) and source._meta is info.meta:
-        _check_version(tape, step, info, trace.counter_of(source))
+    if isinstance(source, recorder.TensorBase) and source._meta is info.meta:
+        _check_version(tape, step, info, recorder.counter_of(source))
         return source if create else source.detach()
     storage = tape.items[info.slot]
     recorded = tape.versions.get(info.tid)
     _check_version(tape, step, info, storage if recorded is None else recorded[0])
     offset = tape.items[info.offset] if info.offset >= 0 else 0
-    tensor = trace.make_tensor(info.meta, storage, offset)
+    tensor = recorder.make_tensor(info.meta, storage, offset)
     if create and info.grad:
         tensor._requires_grad = True
         tensor._tape = tape
         tensor._gid = info.gid
-    if tape.recording is not None and tape.recording is trace.local.recording and (
+    if tape.recording is not None and tape.recording is recorder.local.recording and (
         create or not info.grad
     ):
         tensor._recording = tape.recording
@@ -346,7 +346,7 @@ def _check_version(tape: Any, step: State, info: Info, counter: Any) -> None:
     base = 0 if recorded is None else recorded[1]
     if counter.version == base:
         return
-    expected = base + _writes_between(info, step, isinstance(counter, trace.Storage))
+    expected = base + _writes_between(info, step, isinstance(counter, recorder.Storage))
     if counter.version == expected:
         return
     writer = counter.writer or "an operation outside this graph"
@@ -375,9 +375,9 @@ def free(tape: Any, walked: list[int]) -> None:
     """Forgets what the walked steps saved."""
     tape.freed = tape.freed | frozenset(walked)
     if tape.recording is None:
-        kept = trace.saved_slots(tape.state, tape.freed)
+        kept = recorder.saved_slots(tape.state, tape.freed)
         tape.items = [
-            item if slot in kept or not isinstance(item, trace.Storage) else None
+            item if slot in kept or not isinstance(item, recorder.Storage) else None
             for slot, item in enumerate(tape.items)
         ]
     for tid in walked:

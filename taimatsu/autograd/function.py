@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from taimatsu import trace
+from taimatsu import recorder
 from taimatsu.autograd.modes import no_grad
 from taimatsu.autograd.node import add_hook, edge_of, new_hooks
 from taimatsu.errors import OperationError
 from taimatsu.ops.base import Operation
 from taimatsu.ops.views import Alias
-from taimatsu.trace.state import VIEW, State
+from taimatsu.recorder.state import VIEW, State
 
 
 class Saved:
@@ -19,7 +19,7 @@ class Saved:
     __slots__ = ("tensor", "meta", "storage", "offset", "gid", "grad", "version", "counter")
 
     def __init__(self, tensor: Any, tape: Any) -> None:
-        self.counter = trace.counter_of(tensor)
+        self.counter = recorder.counter_of(tensor)
         self.version = self.counter.version
         self.tensor = tensor if tensor._tape is not tape or tensor._tape is None else None
         self.meta = tensor._meta
@@ -40,7 +40,7 @@ class Saved:
             )
         if self.tensor is not None:
             return self.tensor
-        made = trace.make_tensor(self.meta, self.storage, self.offset)
+        made = recorder.make_tensor(self.meta, self.storage, self.offset)
         made._requires_grad = self.grad
         made._tape = tape
         made._gid = self.gid
@@ -64,7 +64,7 @@ class FunctionCtx:
     def save_for_backward(self, *tensors: Any) -> None:
         """Keeps tensors (or None) for ``saved_tensors``; checked against in-place writes."""
         for tensor in tensors:
-            if tensor is not None and not isinstance(tensor, trace.TensorBase):
+            if tensor is not None and not isinstance(tensor, recorder.TensorBase):
                 raise TypeError(
                     "save_for_backward can only save variables, but argument is of type "
                     f"{type(tensor).__name__}; keep other things as attributes of ctx"
@@ -175,7 +175,7 @@ class _Zeros:
     def zeros(self) -> Any:
         import numpy as np
 
-        return trace.constant(np.zeros(tuple(self.meta.shape), self.meta.dtype.numpy))
+        return recorder.constant(np.zeros(tuple(self.meta.shape), self.meta.dtype.numpy))
 
 
 class Function:
@@ -216,10 +216,10 @@ class Function:
     def apply(cls, *args: Any) -> Any:
         """Runs forward without a graph, then enters the function as one step of the graph."""
         context: FunctionCtx = cls._context()  # type: ignore[attr-defined]
-        tensors = [a for a in args if isinstance(a, trace.TensorBase)]
-        wanted = any(t._requires_grad for t in tensors) and trace.local.mode == trace.GRAD
+        tensors = [a for a in args if isinstance(a, recorder.TensorBase)]
+        wanted = any(t._requires_grad for t in tensors) and recorder.local.mode == recorder.GRAD
         context.needs_input_grad = tuple(
-            isinstance(a, trace.TensorBase) and a.requires_grad for a in args
+            isinstance(a, recorder.TensorBase) and a.requires_grad for a in args
         )
         with no_grad():
             if cls.setup_context is not Function.setup_context:
@@ -245,7 +245,7 @@ def _enter(cls: type, context: FunctionCtx, args: tuple, outputs: list) -> None:
     dirty = {id(t) for t in context._dirty}
     places = []
     for i, tensor in enumerate(outputs):
-        if not isinstance(tensor, trace.TensorBase) or id(tensor) in skipped:
+        if not isinstance(tensor, recorder.TensorBase) or id(tensor) in skipped:
             continue
         if tensor._meta.dtype.category < 2:
             continue
@@ -262,13 +262,13 @@ def _enter(cls: type, context: FunctionCtx, args: tuple, outputs: list) -> None:
         return
     operation: FunctionOperation = cls._operation  # type: ignore[attr-defined]
     while True:
-        recording = trace.current()
-        with trace.LOCK:
+        recording = recorder.current()
+        with recorder.LOCK:
             numbers = tuple(
-                recording.bring_in(a) if isinstance(a, trace.TensorBase) else None for a in args
+                recording.bring_in(a) if isinstance(a, recorder.TensorBase) else None for a in args
             )
             made = tuple(recording.bring_in(outputs[i]) for i in places)
-            if recording.done or recording is not trace.current():
+            if recording.done or recording is not recorder.current():
                 continue
             state = recording.state
             key = (operation, VIEW, len(args), *numbers, *made)
@@ -282,7 +282,7 @@ def _enter(cls: type, context: FunctionCtx, args: tuple, outputs: list) -> None:
                     old = table[number]
                     following.add_result(old.slot, old.meta, old.offset, True, old.whole)
                 following.recorded_grad = True
-                following.site = trace.call_site()
+                following.site = recorder.call_site()
                 following = state.connect(key, following)
             recording.state = following
             tape = recording.tape

@@ -7,18 +7,18 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from taimatsu import trace
-from taimatsu.trace import GRAD, INFERENCE, NO_GRAD
+from taimatsu import recorder
+from taimatsu.recorder import GRAD, INFERENCE, NO_GRAD
 
 
 def is_grad_enabled() -> bool:
     """Whether operations on tensors that require gradients are recorded in the graph."""
-    return trace.local.mode == GRAD
+    return recorder.local.mode == GRAD
 
 
 def is_inference_mode_enabled() -> bool:
     """Whether ``inference_mode`` is on."""
-    return trace.local.mode == INFERENCE
+    return recorder.local.mode == INFERENCE
 
 
 class _Mode:
@@ -30,11 +30,11 @@ class _Mode:
         self.before: list[int] = []
 
     def __enter__(self) -> None:
-        self.before.append(trace.local.mode)
-        trace.set_mode(self.mode)
+        self.before.append(recorder.local.mode)
+        recorder.set_mode(self.mode)
 
     def __exit__(self, *_: Any) -> None:
-        trace.set_mode(self.before.pop())
+        recorder.set_mode(self.before.pop())
 
     def clone(self) -> _Mode:
         return type(self)()
@@ -96,14 +96,14 @@ class set_grad_enabled(_Mode):  # noqa: N801 (PyTorch's name)
     def __init__(self, mode: bool) -> None:
         super().__init__()
         self.mode = GRAD if mode else NO_GRAD
-        self.before.append(trace.local.mode)
-        trace.set_mode(self.mode)
+        self.before.append(recorder.local.mode)
+        recorder.set_mode(self.mode)
 
     def __enter__(self) -> None:
-        trace.set_mode(self.mode)
+        recorder.set_mode(self.mode)
 
     def __call__(self, function: Callable) -> Callable:
-        trace.set_mode(self.before[-1])  # a decorator changes nothing until it is called
+        recorder.set_mode(self.before[-1])  # a decorator changes nothing until it is called
         return super().__call__(function)
 
     def clone(self) -> _Mode:
@@ -125,9 +125,9 @@ class inference_mode(_Mode):  # noqa: N801 (PyTorch's name)
         self.mode = INFERENCE if mode else GRAD
 
     def __enter__(self) -> None:
-        self.before.append(trace.local.mode)
-        if self.mode == INFERENCE or trace.local.mode == INFERENCE:
-            trace.set_mode(self.mode)
+        self.before.append(recorder.local.mode)
+        if self.mode == INFERENCE or recorder.local.mode == INFERENCE:
+            recorder.set_mode(self.mode)
 
     def clone(self) -> _Mode:
         return type(self)(self.mode == INFERENCE)

@@ -7,8 +7,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from taimatsu import trace
-from taimatsu.trace.state import Info, State
+from taimatsu import recorder
+from taimatsu.recorder.state import Info, State
 
 _ids = itertools.count()
 
@@ -145,7 +145,7 @@ def node_of(tape: Any, info: Info) -> Any:
     """The node that made a tensor of the tape (the same object while somebody holds it)."""
     if info.state.kind == "input":
         source = tape.sources[info.tid]
-        if isinstance(source, trace.TensorBase):
+        if isinstance(source, recorder.TensorBase):
             return AccumulateGrad(source)
         older, gid = source
         return node_of(older, older.final.infos()[gid])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from taimatsu import trace
+from taimatsu import recorder
 from taimatsu.errors import OperationError
 from taimatsu.ops.views import CopySlices, Permute, Region
 from taimatsu.shapes import is_dense
@@ -36,8 +36,8 @@ def rebase(target: Any, base: Any, source: Any) -> None:
         "stride": target._meta.strides,
         "order": order,
     }
-    trace.record_view(CopySlices, base, base, (start,), attributes, (source,))
-    extra = trace.extra_of(base)
+    recorder.record_view(CopySlices, base, base, (start,), attributes, (source,))
+    extra = recorder.extra_of(base)
     extra.rebased += 1
     target._extra.seen = extra.rebased
     regenerate(target, base)
@@ -48,7 +48,7 @@ def regenerate(tensor: Any, base: Any) -> None:
     order = memory_order(base)
     plain = base if order == tuple(range(len(order))) else Permute(base, order)
     attributes = {"size": tuple(tensor._meta.shape), "stride": tensor._meta.strides}
-    trace.record_view(Region, plain, tensor, (tensor._offset - base._offset,), attributes)
+    recorder.record_view(Region, plain, tensor, (tensor._offset - base._offset,), attributes)
 
 
 def memory_order(base: Any) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from taimatsu import devices
 from taimatsu.generator.twister import WORDS, Twister
 
 _DEFAULT_SEED = 67280421310721  # what PyTorch gives a generator nobody seeded
@@ -26,11 +27,10 @@ _LEGACY_SIZE = _HEAD.size + 8 * WORDS + _LEGACY_TAIL.size
 
 
 class Registered:
-    """What layers above give: states are tensors there, and devices objects."""
+    """What layers above give: there, states are tensors."""
 
     to_tensor: Callable[[np.ndarray], Any] = staticmethod(lambda array: array)
     to_array: Callable[[Any], np.ndarray] = staticmethod(np.asarray)
-    device: Callable[[str], Any] = str
 
 
 registered = Registered()
@@ -61,7 +61,7 @@ class Generator:
     kept_normal: float | None  # the second number of the last Box-Muller pair, still to be given
 
     def __init__(self, device: Any = "cpu") -> None:
-        if str(device).split(":")[0] != "cpu":
+        if devices.device(device).type != "cpu":
             raise RuntimeError(
                 f"[Generator] expected the device 'cpu', got {str(device)!r}; random numbers are "
                 "drawn on the host: make a CPU generator and move the tensor"
@@ -73,7 +73,7 @@ class Generator:
     @property
     def device(self) -> Any:
         """Where the numbers are drawn: the CPU."""
-        return registered.device("cpu")
+        return devices.CPU
 
     # -- seeds -----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ one step and g(t) = t**J modulo the characteristic polynomial of T.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Twister:
     """The stream that ``init_genrand(seed)`` of the reference implementation starts."""
 
     def __init__(self, seed: int) -> None:
-        self._bits = np.random.MT19937()
+        self._bits: Any = np.random.MT19937()
         self.seed(seed)
 
     def seed(self, seed: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import trace
+from taimatsu import recorder
 from taimatsu.ir.meta import meta
 from taimatsu.ops.base import REGISTRY, Operation, Sample, array, composite, integers, register
 from taimatsu.ops.elementwise import (
@@ -165,12 +165,12 @@ def rrelu(
 
 def _random_slopes(input: Any, lower: float, upper: float) -> Any:
     """One draw for each element that is not positive, in their order, as PyTorch draws."""
-    values = np.asarray(trace.value(input))
+    values = np.asarray(recorder.value(input))
     negative = values <= 0
     draws = input.new_empty((int(negative.sum()),)).double().uniform_(lower, upper)
     slopes = np.ones(values.shape, values.dtype)
-    slopes[negative] = trace.value(draws).astype(values.dtype)
-    return trace.constant(slopes)
+    slopes[negative] = recorder.value(draws).astype(values.dtype)
+    return recorder.constant(slopes)
 
 
 @register

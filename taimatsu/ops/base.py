@@ -13,11 +13,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from taimatsu import trace
+from taimatsu import recorder
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta
 
-REGISTRY: dict[str, Operation | Composite] = {}
+
+class Registry(dict):
+    """Operations and composites by name. A building block (``hidden``) is entered as ``(name)``,
+    since it may bear the name of the public function made of it; plain look-ups find it too.
+    """
+
+    def __missing__(self, name: str) -> Operation | Composite:
+        if name.startswith("("):
+            raise KeyError(name)
+        return self[f"({name})"]
+
+
+REGISTRY: dict[str, Operation | Composite] = Registry()
 
 
 class Sample:
@@ -134,11 +146,11 @@ class Operation:
 
     def __call__(self, *inputs: Any) -> Any:
         """The public call. Operations with attributes override it and end in ``self.apply``."""
-        return trace.apply(self, inputs)
+        return recorder.apply(self, inputs)
 
     def apply(self, *inputs: Any, **attributes: Any) -> Any:
         """Records the operation: tensors (or Python numbers, None) and hashable attributes."""
-        return trace.apply(self, inputs, attributes)
+        return recorder.apply(self, inputs, attributes)
 
     def error(self, expected: str, got: str = "", hint: str = "", kind: type = RuntimeError):
         """An exception that says what was expected, what came and how to mend it."""
@@ -192,9 +204,10 @@ class Composite:
 def register(operation: type[Operation]) -> Any:
     """Class decorator: makes the one instance and enters it under its name."""
     instance = operation()
-    if instance.name in REGISTRY:
-        raise ValueError(f"two operations are called {instance.name!r}")
-    REGISTRY[instance.name] = instance
+    key = f"({instance.name})" if instance.hidden else instance.name
+    if key in REGISTRY:
+        raise ValueError(f"two operations are called {key!r}")
+    REGISTRY[key] = instance
     return instance
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import trace
+from taimatsu import recorder
 from taimatsu.ops.base import Sample, array, composite, register
 from taimatsu.ops.elementwise import (
     SPECIAL,
@@ -150,7 +150,7 @@ def allclose(
     input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> bool:
     """Whether all elements are close (a Python bool)."""
-    return bool(trace.value(IsClose(input, other, rtol, atol, equal_nan)).all())
+    return bool(recorder.value(IsClose(input, other, rtol, atol, equal_nan)).all())
 
 
 @composite()
@@ -158,7 +158,7 @@ def equal(input: Any, other: Any) -> bool:
     """Whether two tensors have the same shape and elements (a Python bool)."""
     if tuple(input.shape) != tuple(other.shape):
         return False
-    return bool(trace.value(Eq.apply(input, other)).all())
+    return bool(recorder.value(Eq.apply(input, other)).all())
 
 
 # -- predicates ------------------------------------------------------------------------------

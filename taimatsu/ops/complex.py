@@ -231,7 +231,11 @@ class Polar(FromParts):
         return self.apply(abs, angle)
 
     def reference(self, abs: np.ndarray, angle: np.ndarray) -> np.ndarray:
-        return Complex.reference(abs * np.cos(angle), abs * np.sin(angle))
+        # the functions in float64: float32 results are then the nearest ones
+        wide = np.asarray(angle, np.float64)
+        cosine = np.asarray(np.cos(wide), angle.dtype)
+        sine = np.asarray(np.sin(wide), angle.dtype)
+        return Complex.reference(abs * cosine, abs * sine)
 
     def gradient(self, g: Any, out: Any, abs: Any, angle: Any) -> Any:
         return (

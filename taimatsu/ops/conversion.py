@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from taimatsu import devices, dtypes, trace
+from taimatsu import devices, dtypes, recorder
 from taimatsu.ops.base import Sample, array, composite
 from taimatsu.ops.casting import Cast, Clone
 from taimatsu.shapes import is_channels_last
@@ -16,7 +16,7 @@ def to(
 ):
     """The tensor in a dtype, on a device; itself where nothing changes (unless ``copy``)."""
     for given in args:
-        if isinstance(given, trace.TensorBase):
+        if isinstance(given, recorder.TensorBase):
             dtype = given._meta.dtype
         elif isinstance(given, dtypes.dtype) or given in (float, int, bool, complex):
             dtype = dtypes.as_dtype(given)

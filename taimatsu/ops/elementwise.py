@@ -14,7 +14,7 @@ import numpy as np
 
 from taimatsu import dtypes
 from taimatsu.ir.meta import Meta, meta
-from taimatsu.ops.base import Operation, Sample, array, integers
+from taimatsu.ops.base import REGISTRY, Operation, Sample, array, integers
 from taimatsu.shapes import broadcast_shapes, elementwise_strides
 
 _CATEGORY = "bifc"  # bool, integer, float, complex: the letters of ``accepts``
@@ -160,7 +160,7 @@ def conj(x: Any) -> Any:
 
 def zeros(g: Any) -> Any:
     """The gradient of a function that is flat wherever it is differentiable."""
-    return g.new_zeros(g.shape)
+    return REGISTRY["full_value"].apply(0, shape=tuple(g.shape), dtype=g.dtype)
 
 
 # -- samples ---------------------------------------------------------------------------------

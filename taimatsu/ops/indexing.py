@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes, trace
+from taimatsu import dtypes, recorder
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Operation, Sample, array, booleans, composite, register
@@ -152,11 +152,11 @@ def _error(text: str, hint: str = "", kind: type = IndexError) -> Exception:
 def as_index(item: Any) -> Any:
     """Lists and arrays in an index expression as tensors; NumPy integers as Python's."""
     if isinstance(item, np.ndarray):
-        return trace.constant(np.array(item))
+        return recorder.constant(np.array(item))
     if isinstance(item, (list, range)):
-        return trace.constant(_index_array(item))
+        return recorder.constant(_index_array(item))
     if isinstance(item, tuple):
-        return trace.constant(_index_array(list(item)))
+        return recorder.constant(_index_array(list(item)))
     if isinstance(item, np.bool_):
         return bool(item)
     return item
@@ -164,8 +164,8 @@ def as_index(item: Any) -> Any:
 
 def _index_array(items: Any) -> np.ndarray:
     def plain(x: Any) -> Any:
-        if isinstance(x, trace.TensorBase):
-            return trace.value(x)
+        if isinstance(x, recorder.TensorBase):
+            return recorder.value(x)
         return [plain(y) for y in x] if isinstance(x, (list, tuple, range)) else x
 
     found = np.array(plain(items))
@@ -184,7 +184,7 @@ def _expanded(items: tuple, ndim: int) -> list:
     for item in items:
         if item is Ellipsis:
             ellipses += 1
-        elif isinstance(item, trace.TensorBase) and item._meta.dtype in _MASKS:
+        elif isinstance(item, recorder.TensorBase) and item._meta.dtype in _MASKS:
             used += item._meta.ndim
         elif item is not None and not isinstance(item, bool):
             used += 1
@@ -223,9 +223,9 @@ def resolve(tensor: Any, expression: Any) -> tuple[Any, list]:
             dim += 1
         elif isinstance(item, bool):
             tensor = Unsqueeze(tensor, dim)
-            advanced.append((dim, trace.constant(np.zeros(int(item), np.int64))))
+            advanced.append((dim, recorder.constant(np.zeros(int(item), np.int64))))
             dim += 1
-        elif isinstance(item, trace.TensorBase):
+        elif isinstance(item, recorder.TensorBase):
             tensor, dim = _by_tensor(tensor, dim, item, advanced)
         elif hasattr(item, "__index__"):
             tensor = _select(tensor, dim, item.__index__())
@@ -256,10 +256,10 @@ def _by_tensor(tensor: Any, dim: int, item: Any, advanced: list) -> tuple[Any, i
         _refuse_mask_shape(tensor, dim, described)
         if described.ndim == 0:
             tensor = Unsqueeze(tensor, dim)
-            advanced.append((dim, trace.constant(np.zeros(int(bool(item)), np.int64))))
+            advanced.append((dim, recorder.constant(np.zeros(int(bool(item)), np.int64))))
             return tensor, dim + 1
-        for offset, positions in enumerate(np.nonzero(trace.value(item))):
-            advanced.append((dim + offset, trace.constant(positions)))
+        for offset, positions in enumerate(np.nonzero(recorder.value(item))):
+            advanced.append((dim + offset, recorder.constant(positions)))
         return tensor, dim + described.ndim
     if described.dtype.category != dtypes.INTEGER:
         raise _error(
@@ -327,8 +327,8 @@ def setitem(tensor: Any, expression: Any, value: Any) -> None:
         return
     view, advanced = resolve(tensor, expression)
     kind = tensor._meta.dtype
-    if not isinstance(value, trace.TensorBase):
-        value = trace.constant(np.asarray(value).astype(kind.numpy), kind)
+    if not isinstance(value, recorder.TensorBase):
+        value = recorder.constant(np.asarray(value).astype(kind.numpy), kind)
     if not advanced:
         view.copy_(_without_leading_ones(value, view._meta.ndim))
         return
@@ -345,7 +345,7 @@ def setitem(tensor: Any, expression: Any, value: Any) -> None:
 
 def _single_mask(tensor: Any, expression: Any) -> Any:
     """The mask of ``x[mask]`` over leading dimensions, shaped to broadcast over ``x``."""
-    if not isinstance(expression, trace.TensorBase):
+    if not isinstance(expression, recorder.TensorBase):
         return None
     described = expression._meta
     if described.dtype is not dtypes.bool_ or described.ndim == 0:
@@ -357,7 +357,7 @@ def _single_mask(tensor: Any, expression: Any) -> Any:
 
 
 def _is_single_number(value: Any) -> bool:
-    if isinstance(value, trace.TensorBase):
+    if isinstance(value, recorder.TensorBase):
         return value._meta.ndim == 0
     return isinstance(value, (int, float, complex, bool))
 

@@ -19,6 +19,7 @@ from taimatsu.ops.elementwise import (
     is_number,
     spread,
     unary_samples,
+    zeros,
 )
 
 
@@ -354,12 +355,15 @@ class Nextafter(Binary):
 
     accepts = "f"
     inplace = True
-    differentiable = False
+    saves = {"input": ("input", "other"), "other": ()}
 
     def operand(self, x: Any, compute: Any) -> Any:
         return np.asarray(x).astype(compute.numpy)  # neighbours in the dtype itself
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.nextafter(input, other)
+
+    def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
+        return lambda: g.masked_fill(input == other, 0), lambda: zeros(g)
 
     samples = binary_samples(numbers=(), whole=False, grad=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import trace
+from taimatsu import recorder
 from taimatsu.dtypes import dtype as DType
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
@@ -306,8 +306,8 @@ def pdist(input: Any, p: float = 2.0) -> Any:
     if input.ndim != 2:
         raise OperationError.make("pdist", "pdist only supports 2D tensors", f"{input.ndim}D")
     first, second = np.triu_indices(input.shape[0], 1)
-    away = input.index_select(0, trace.constant(first)) - input.index_select(
-        0, trace.constant(second)
+    away = input.index_select(0, recorder.constant(first)) - input.index_select(
+        0, recorder.constant(second)
     )
     return REGISTRY["vector_norm"](away, p, -1)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes, trace
+from taimatsu import dtypes, recorder
 from taimatsu.errors import OperationError
 from taimatsu.generator import Generator, default_generator, fill
 from taimatsu.generator.state import registered
@@ -21,9 +21,9 @@ from taimatsu.ops.base import Operation, composite, register
 from taimatsu.ops.filling import zeros_of
 from taimatsu.shapes import contiguous_strides, elementwise_strides
 
-registered.to_tensor = trace.constant
+registered.to_tensor = recorder.constant
 registered.to_array = lambda state: (
-    np.array(trace.value(state)) if isinstance(state, trace.TensorBase) else np.asarray(state)
+    np.array(recorder.value(state)) if isinstance(state, recorder.TensorBase) else np.asarray(state)
 )
 
 Fill = Callable[[Generator, int, np.dtype], np.ndarray]  # (generator, count, dtype) -> numbers
@@ -80,7 +80,7 @@ def check_device(name: str, device: Any) -> None:
 
 def tensor_of(flat: np.ndarray, described: Meta) -> Any:
     """A tensor that owns ``flat``, the values in the order of memory that ``described`` says."""
-    return trace.make_tensor(described, trace.Storage(flat))
+    return recorder.make_tensor(described, recorder.Storage(flat))
 
 
 def finished(name: str, made: Any, requires_grad: bool, out: Any) -> Any:
@@ -93,7 +93,7 @@ def finished(name: str, made: Any, requires_grad: bool, out: Any) -> Any:
             )  # fmt: skip
         if out._meta.shape != made._meta.shape:
             out.resize_(made._meta.shape)
-        trace.write(out, made, name)
+        recorder.write(out, made, name)
         return out
     return made.requires_grad_(True) if requires_grad else made
 
@@ -307,7 +307,7 @@ def randperm(
             f"{extent}", "value cannot be converted to the type without overflow",
         )  # fmt: skip
     values = fill.permutation(generator_of("randperm", generator), extent, kind.numpy)
-    return finished("randperm", trace.constant(values, kind), requires_grad, out)
+    return finished("randperm", recorder.constant(values, kind), requires_grad, out)
 
 
 # -- like another tensor -----------------------------------------------------------------------
@@ -411,9 +411,9 @@ def refill(name: str, target: Any, draw: Callable[[], np.ndarray]) -> Any:
     """Writes what ``draw`` gives, in the order of the target's memory, over the target."""
     target._refuse_write(name.removesuffix("_"))
     source = tensor_of(draw(), memory_of(target))
-    if trace.local.mode == trace.GRAD and target._requires_grad:
+    if recorder.local.mode == recorder.GRAD and target._requires_grad:
         source = Refill.apply(target, source)
-    trace.write(target, source, name.removesuffix("_"))
+    recorder.write(target, source, name.removesuffix("_"))
     return target
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes, return_types, trace
+from taimatsu import dtypes, recorder, return_types
 from taimatsu.dtypes import dtype as DType
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import (
@@ -350,7 +350,7 @@ class MinDim(Choice):
 
 def _extreme(name: str, elementwise: str, input: Any, dim: Any, keepdim: bool, other: Any) -> Any:
     """The three overloads of max and min: all elements, along ``dim``, of two tensors."""
-    if other is not None or isinstance(dim, trace.TensorBase):
+    if other is not None or isinstance(dim, recorder.TensorBase):
         return REGISTRY[elementwise](input, other if other is not None else dim)
     if dim is None:
         return REGISTRY[f"{name}_all"].apply(input)

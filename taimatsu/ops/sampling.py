@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import trace
+from taimatsu import recorder
 from taimatsu.generator import Generator, discrete, fill
 from taimatsu.ir.meta import meta
 from taimatsu.ops.base import composite
@@ -31,7 +31,7 @@ _MOST_CATEGORIES = 1 << 24
 
 def _with_zero_gradient(input: Any, values: Any) -> Any:
     """The numbers drawn; they stay in the graph of what they depend on, with gradient zero."""
-    if trace.local.mode == trace.GRAD and input._requires_grad:
+    if recorder.local.mode == recorder.GRAD and input._requires_grad:
         return Refill.apply(input, values)
     return values
 
@@ -51,7 +51,7 @@ def normal(
     pin_memory: bool = False,
 ) -> Any:
     """Normal numbers; ``mean`` and ``std`` are numbers (then ``size`` is needed) or tensors."""
-    mean_given, std_given = (isinstance(x, trace.TensorBase) for x in (mean, std))
+    mean_given, std_given = (isinstance(x, recorder.TensorBase) for x in (mean, std))
     check_device("normal", device)
     if not (mean_given or std_given):
         if size is None:
@@ -76,14 +76,14 @@ def normal(
 def _check_std_values(std: Any) -> None:
     if std._meta.dtype.is_complex:
         raise error("normal", "normal expects standard deviation to be non-complex", f"{std.dtype}")
-    if std._meta.numel and not (trace.value(std) >= 0).all():
+    if std._meta.numel and not (recorder.value(std) >= 0).all():
         raise error("normal", "normal expects all elements of std >= 0.0", "negative ones")
 
 
 def _normal_of(mean: Any, std: Any, mean_given: bool, std_given: bool, generator: Any) -> Any:
     """Standard normals scaled, then shifted, each rounded to the dtype of the result."""
     first = mean if mean_given else std
-    shapes = [x._meta.shape for x in (mean, std) if isinstance(x, trace.TensorBase)]
+    shapes = [x._meta.shape for x in (mean, std) if isinstance(x, recorder.TensorBase)]
     shape = tuple(broadcast_shapes(*shapes))
     kind = first._meta.dtype
     how = normal_fill(meta(shape, kind), 0.0, 1.0 if std_given else std)
@@ -100,7 +100,7 @@ def _checked_probabilities(name: str, p: Any) -> np.ndarray:
             name, f'"bernoulli_tensor_cpu_p_" not implemented for \'{p._meta.dtype.scalar_type}\'',
             "", "give the probabilities as floating numbers", NotImplementedError,
         )  # fmt: skip
-    values = trace.value(p)
+    values = recorder.value(p)
     if not ((values >= 0) & (values <= 1)).all():
         raise error(
             name, "Expected p_in >= 0 && p_in <= 1 to be true, but got false",
@@ -129,7 +129,7 @@ def bernoulli(
     else:
         _check_probability(p)
         values = fill.bernoulli(source, described.numel, described.dtype.numpy, p)
-    made = trace.constant(values.reshape(tuple(described.shape)), described.dtype)
+    made = recorder.constant(values.reshape(tuple(described.shape)), described.dtype)
     return finished("bernoulli", _with_zero_gradient(input, made), False, out)
 
 
@@ -138,7 +138,7 @@ def bernoulli_(input: Any, p: Any = 0.5, *, generator: Any = None) -> Any:
     """Fills with 0 and 1; ``p`` is the probability of 1, or a tensor of them (broadcast)."""
     source = generator_of("bernoulli_", generator)
     kind = input._meta.dtype.numpy
-    if not isinstance(p, trace.TensorBase):
+    if not isinstance(p, recorder.TensorBase):
         _check_probability(p)
         return refill(
             "bernoulli_", input, lambda: fill.bernoulli(source, input._meta.numel, kind, p)
@@ -169,7 +169,7 @@ def multinomial(
     """
     source = generator_of("multinomial", generator)
     _check_multinomial(input, num_samples, replacement)
-    weights = trace.value(input)
+    weights = recorder.value(input)
     weights = weights.reshape(-1, weights.shape[-1])
     half = weights.dtype.itemsize == 2
     if replacement and num_samples > 1:
@@ -180,7 +180,7 @@ def multinomial(
         _check_weights(weights)
         indices = discrete.multinomial_without_replacement(source, weights, num_samples)
     shape = (*input._meta.shape[:-1], num_samples)
-    return finished("multinomial", trace.constant(indices.reshape(shape)), False, out)
+    return finished("multinomial", recorder.constant(indices.reshape(shape)), False, out)
 
 
 def _check_multinomial(input: Any, num_samples: int, replacement: bool) -> None:
@@ -245,11 +245,11 @@ def poisson(input: Any, generator: Generator | None = None) -> Any:
             "poisson", f'"poisson_cpu" not implemented for \'{described.dtype.scalar_type}\'',
             "", "give the rates as floating numbers", NotImplementedError,
         )  # fmt: skip
-    rates = trace.value(input)
+    rates = recorder.value(input)
     if not (rates >= 0).all():
         raise error(
             "poisson", "invalid Poisson rate, expected rate to be non-negative", "negative ones"
         )
     counts = discrete.poisson(generator_of("poisson", generator), rates.ravel())
     values = fill.rounded(counts, described.dtype.numpy).reshape(tuple(described.shape))
-    return _with_zero_gradient(input, trace.constant(values, described.dtype))
+    return _with_zero_gradient(input, recorder.constant(values, described.dtype))

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes
-from taimatsu.ops.base import REGISTRY, Sample, array, booleans, integers, register
+from taimatsu.ops.base import (
+    REGISTRY,
+    Composite,
+    Sample,
+    array,
+    booleans,
+    integers,
+    register,
+)
 from taimatsu.ops.elementwise import (
     FLOATS,
     SPECIAL,
@@ -66,6 +74,15 @@ class Where(Elementwise):
         yield Sample(booleans(3, 4), integers(3, 4), 7)
         yield Sample(booleans(), array(3), array(2, 3, seed=1))
         yield Sample(booleans(3), complex_array(3), array(3))
+
+
+def _where_method(self: Any, condition: Any, other: Any) -> Any:
+    """``self`` where ``condition`` holds, else ``other``."""
+    return Where.apply(condition, self, other)
+
+
+# The method has another order of arguments than the function: a method without a public function.
+REGISTRY["tensor_where"] = Composite(_where_method, (), ("where",), False, "Tensor.where", None)
 
 
 @register

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes, return_types, trace
+from taimatsu import dtypes, recorder, return_types
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import REGISTRY, Operation, Sample, array, composite, integers, register
 from taimatsu.ops.reducing import Wide, numpy_names, one_axis
@@ -187,7 +187,7 @@ def _unique_consecutive_samples() -> Iterator[Sample]:
 def _unique_results(parts: list[np.ndarray], inverse: bool, counts: bool) -> Any:
     """The values alone, or a tuple with what else was asked for."""
     wanted = [True, inverse, counts]
-    made = [trace.constant(p) for p, w in zip(parts, wanted, strict=True) if w]
+    made = [recorder.constant(p) for p, w in zip(parts, wanted, strict=True) if w]
     return made[0] if len(made) == 1 else tuple(made)
 
 
@@ -205,7 +205,7 @@ def unique(
     With ``return_inverse`` also where each element of the input went, with ``return_counts`` how
     often each occurs. The number of results depends on the values, so pending work is carried out.
     """
-    x = trace.value(input)
+    x = recorder.value(input)
     axis = None if dim is None else normalize_axis(dim, input.ndim)
     values, inverse, counts = np.unique(
         x, return_inverse=True, return_counts=True, axis=axis, equal_nan=False
@@ -223,7 +223,7 @@ def unique_consecutive(
     dim: int | None = None,
 ) -> Any:
     """The first of each run of equal elements, or of equal slices along ``dim``."""
-    x = trace.value(input)
+    x = recorder.value(input)
     lines = x.reshape(-1) if dim is None else np.moveaxis(x, normalize_axis(dim, x.ndim), 0)
     n = len(lines)
     starts = np.ones(n, bool)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes, return_types, trace
+from taimatsu import dtypes, recorder, return_types
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import REGISTRY, Sample, array, composite, integers, register
@@ -324,7 +324,7 @@ def _check_quantile(name: str, input: Any, q: Any, interpolation: str) -> None:
         raise error("q must be a scalar or 1D tensor", f"{q.ndim} dimensions")
     if q.dtype is not input.dtype:
         raise error("q tensor must be same dtype as the input tensor", q.dtype.scalar_type)
-    values = trace.value(q)
+    values = recorder.value(q)
     if not np.all((values >= 0) & (values <= 1)):
         raise error("q must be in the range [0, 1]", f"{values.tolist()}")
 
@@ -333,7 +333,7 @@ def _quantile(
     name: str, input: Any, q: Any, dim: Any, keepdim: bool, interpolation: str, skip_nan: bool
 ) -> Any:
     if isinstance(q, (int, float)):
-        q = trace.constant(np.asarray(q, input.dtype.numpy))
+        q = recorder.constant(np.asarray(q, input.dtype.numpy))
     _check_quantile(name, input, q, interpolation)
     ndim = input.ndim
     if dim is None:
@@ -480,7 +480,7 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
     The result has as many elements as the largest integer asks for, so pending work is carried
     out.
     """
-    values = trace.value(input)
+    values = recorder.value(input)
     if values.dtype.kind not in "iu":
         raise OperationError.make(
             "bincount",
@@ -494,8 +494,8 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
     if minlength < 0:
         raise OperationError.make("bincount", "minlength should be >= 0", str(minlength))
     if weights is None:
-        return trace.constant(np.bincount(values, minlength=minlength))
-    weight = trace.value(weights)
+        return recorder.constant(np.bincount(values, minlength=minlength))
+    weight = recorder.value(weights)
     if weight.shape != values.shape:
         raise OperationError.make(
             "bincount",
@@ -503,7 +503,7 @@ def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
             f"shapes {list(weight.shape)} and {list(values.shape)}",
         )
     made = np.bincount(values, weight, minlength)
-    return trace.constant(made.astype(np.float32) if weights.dtype is dtypes.float32 else made)
+    return recorder.constant(made.astype(np.float32) if weights.dtype is dtypes.float32 else made)
 
 
 # -- covariance ------------------------------------------------------------------------------

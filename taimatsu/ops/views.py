@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes, trace
+from taimatsu import dtypes, recorder
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Operation, Sample, array, composite, register
 from taimatsu.shapes import (
@@ -39,7 +39,7 @@ class ViewOperation(Operation, abstract=True):
         raise AssertionError("views are not computed")
 
     def make(self, tensor: Any, *numbers: int, **attributes: Any) -> Any:
-        return trace.apply_view(self, tensor, numbers, attributes)
+        return recorder.apply_view(self, tensor, numbers, attributes)
 
 
 def shape_arguments(given: tuple) -> tuple[int, ...]:
@@ -106,7 +106,7 @@ def view_as_dtype(input: Any, dtype: Any) -> Any:
     given = input._meta.dtype
     if dtype is given:
         return Alias.make(input)
-    buffer = trace.materialize(input)
+    buffer = recorder.materialize(input)
     shape, strides, offset = list(input.shape), list(input._meta.strides), input._offset
     if dtype.itemsize != given.itemsize:
         if not shape or strides[-1] != 1:
@@ -125,8 +125,8 @@ def view_as_dtype(input: Any, dtype: Any) -> Any:
         shape[-1] = shape[-1] * old // new
         strides = [s * old // new for s in strides[:-1]] + [1]
         offset = offset * old // new
-    storage = trace.Storage(buffer.view(dtype.numpy))
-    return trace.make_tensor(meta(shape, dtype, tuple(strides), bool(offset)), storage, offset)
+    storage = recorder.Storage(buffer.view(dtype.numpy))
+    return recorder.make_tensor(meta(shape, dtype, tuple(strides), bool(offset)), storage, offset)
 
 
 @register
@@ -446,7 +446,7 @@ class AsStrided(ViewOperation):
             raise self.error("as_strided: Negative strides are not supported at the moment")
         if all(size):
             last = start + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-            available = trace.storage_size(input)
+            available = recorder.storage_size(input)
             if last >= available or start < 0:
                 raise self.error(
                     f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset "
@@ -467,7 +467,7 @@ class AsStrided(ViewOperation):
                 hint="call .contiguous() first",
             )
         flat = g.new_zeros(input.numel)
-        positions = trace.constant(region_positions(size, stride) + start)
+        positions = recorder.constant(region_positions(size, stride) + start)
         return flat.index_add(0, positions.reshape(-1), g.reshape(-1)).reshape(input.shape)
 
 
@@ -493,7 +493,7 @@ class AsStridedScatter(Operation):
     def reference(self, input, src, start, *, stride):
         result = np.array(input, order="C")
         flat = result.reshape(-1)
-        trace.window(flat, src.shape, stride, start)[...] = src
+        recorder.window(flat, src.shape, stride, start)[...] = src
         return result
 
     def gradient(self, g, out, input, src, start, *, stride):
@@ -545,12 +545,12 @@ class CopySlices(ViewOperation):
 
 
 def zeros_like(tensor: Any) -> Any:
-    return trace.constant(np.zeros(tuple(tensor.shape), tensor.dtype.numpy))
+    return recorder.constant(np.zeros(tuple(tensor.shape), tensor.dtype.numpy))
 
 
 def put_region(g: Any, whole: Any, part: Any, stride: tuple[int, ...], start: int) -> Any:
     """Zeros of ``whole``'s shape with ``g`` where a view (row-major strides) saw it."""
-    zeros = trace.constant(np.zeros(tuple(whole.shape), g.dtype.numpy))
+    zeros = recorder.constant(np.zeros(tuple(whole.shape), g.dtype.numpy))
     return AsStridedScatter.apply(zeros, g, start, stride=tuple(stride))
 
 
@@ -647,7 +647,7 @@ def unbind(input, dim=0):
 
 def _fragile(parts: list, name: str) -> tuple:
     for part in parts:
-        extra = trace.extra_of(part)
+        extra = recorder.extra_of(part)
         extra.fragile = extra.fragile or name
     return tuple(parts)
 
@@ -817,6 +817,6 @@ class UnfoldWindows(ViewOperation):
     def gradient(self, g, out, input, *, dim, size, step):
         plain = meta(input.shape, input.dtype)
         target = self.layout(plain, dim=dim, size=size, step=step)
-        positions = trace.constant(region_positions(target.shape, target.strides))
+        positions = recorder.constant(region_positions(target.shape, target.strides))
         flat = g.new_zeros(input.numel)
         return flat.index_add(0, positions.reshape(-1), g.reshape(-1)).reshape(input.shape)

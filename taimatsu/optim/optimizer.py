@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import trace
+from taimatsu import recorder
 from taimatsu.autograd import enable_grad, no_grad, set_grad_enabled
 from taimatsu.nn.modules.hooks import RemovableHandle, add_hook
 from taimatsu.tensor import Tensor
@@ -78,7 +78,7 @@ def _with_hooks(step: Callable) -> Callable:
             hook(self, args, kwargs)
         for hook in _global_optimizer_post_hooks.values():
             hook(self, args, kwargs)
-        trace.flush()
+        recorder.flush()
         return result
 
     return wrapper
@@ -359,7 +359,7 @@ def _fitted(value: Any, param: Tensor, key: Hashable = None) -> Any:
     """
     if isinstance(value, Tensor):
         if key == "step":
-            return value.to(dtype=trace.constant(np.zeros((), np.float32)).dtype)
+            return value.to(dtype=recorder.constant(np.zeros((), np.float32)).dtype)
         if param.is_floating_point():
             return value.to(dtype=param.dtype, device=param.device)
         return value.to(device=param.device)
@@ -447,7 +447,7 @@ def advance(states: Sequence[dict[str, Any]]) -> dict[float, list[int]]:
 
 def step_count(count: float) -> Tensor:
     """A step count as the 0-dimensional tensor that the state keeps."""
-    return trace.constant(np.array(count, dtype=np.float32))
+    return recorder.constant(np.array(count, dtype=np.float32))
 
 
 def pick(values: Sequence[Any], positions: Sequence[int]) -> list[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from taimatsu import dtypes
 from taimatsu.ir.meta import meta
 from taimatsu.storage import Storage, VersionCounter, is_exposed, window
-from taimatsu.trace.apply import (
+from taimatsu.recorder.apply import (
     apply,
     apply_view,
     binary_method,
@@ -20,7 +20,7 @@ from taimatsu.trace.apply import (
     record_view,
     unary_method,
 )
-from taimatsu.trace.base import (
+from taimatsu.recorder.base import (
     Extra,
     TensorBase,
     counter_of,
@@ -28,7 +28,7 @@ from taimatsu.trace.base import (
     make_tensor,
     registered,
 )
-from taimatsu.trace.recording import (
+from taimatsu.recorder.recording import (
     GRAD,
     INFERENCE,
     LOCK,
@@ -43,8 +43,8 @@ from taimatsu.trace.recording import (
     set_mode,
     value,
 )
-from taimatsu.trace.state import STATISTICS
-from taimatsu.trace.write import write
+from taimatsu.recorder.state import STATISTICS
+from taimatsu.recorder.write import write
 
 __all__ = [
     "GRAD", "INFERENCE", "LOCK", "NO_GRAD", "STATISTICS", "Extra", "Recording", "Storage", "Tape",

@@ -15,8 +15,8 @@ from taimatsu.config import config
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import meta as make_meta
 from taimatsu.storage import SNAPSHOT_LIMIT, Storage, is_exposed, window
-from taimatsu.trace.base import TensorBase, counter_of, registered
-from taimatsu.trace.state import INPUT, STATISTICS, Info, State, build_graph
+from taimatsu.recorder.base import TensorBase, counter_of, registered
+from taimatsu.recorder.state import INPUT, STATISTICS, Info, State, build_graph
 
 NO_GRAD, GRAD, INFERENCE = 0, 1, 2
 

@@ -14,9 +14,9 @@ from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta
 from taimatsu.ir.meta import meta as make_meta
 from taimatsu.storage import Storage, window
-from taimatsu.trace.base import TensorBase, extra_of, make_tensor, registered
-from taimatsu.trace.recording import CLOSED, GRAD, LOCK, Recording, current, local
-from taimatsu.trace.state import HARD_BOUND, OPERATION, SOFT_BOUND, VIEW, Missing, State
+from taimatsu.recorder.base import TensorBase, extra_of, make_tensor, registered
+from taimatsu.recorder.recording import CLOSED, GRAD, LOCK, Recording, current, local
+from taimatsu.recorder.state import HARD_BOUND, OPERATION, SOFT_BOUND, VIEW, Missing, State
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 _NONE: dict[str, Any] = {}

@@ -8,10 +8,10 @@ from typing import Any
 from taimatsu.config import config
 from taimatsu.errors import OperationError
 from taimatsu.storage import is_exposed
-from taimatsu.trace.apply import apply_view, call_site, place, record_view
-from taimatsu.trace.base import TensorBase, counter_of, extra_of, registered
-from taimatsu.trace.recording import CLOSED, GRAD, LOCK, Recording, current, local
-from taimatsu.trace.state import WRITE, State
+from taimatsu.recorder.apply import apply_view, call_site, place, record_view
+from taimatsu.recorder.base import TensorBase, counter_of, extra_of, registered
+from taimatsu.recorder.recording import CLOSED, GRAD, LOCK, Recording, current, local
+from taimatsu.recorder.state import WRITE, State
 
 
 def write(target: TensorBase, source: TensorBase, name: str) -> None:
