@@ -95,7 +95,7 @@ def _previous(x: Any, dim: int) -> Any:
 
 def reversed_recurrence(a: Any, b: Any, dim: int) -> Any:
     """s[i] = b[i] + a[i] s[i+1] along ``dim``, from the last element to the first."""
-    forward = REGISTRY["linear_recurrence"].apply(a.flip(dim), b.flip(dim), dim=dim)
+    forward = LinearRecurrence.apply(a.flip(dim), b.flip(dim), dim=dim)
     return forward.flip(dim)
 
 

@@ -8,7 +8,8 @@ from math import prod
 from typing import Any
 
 from taimatsu.errors import OperationError
-from taimatsu.ops.base import REGISTRY, Sample, array, composite
+from taimatsu.ops.base import Sample, array, composite
+from taimatsu.ops.matmul import Matmul
 
 # A label names a dimension: a letter, or a number counted from the back for those of "...".
 Label = str | int
@@ -242,5 +243,5 @@ def _contract(
     rows = rows.reshape(*count, prod(extents(left)), k)
     columns = _arranged(b, in_b, batch + inner + right)
     columns = columns.reshape(*count, k, prod(extents(right)))
-    product = REGISTRY["matmul"].apply(rows, columns)
+    product = Matmul.apply(rows, columns)
     return product.reshape(extents(result)), result

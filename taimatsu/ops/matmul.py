@@ -297,14 +297,14 @@ def mm(input: Any, mat2: Any) -> Any:
             raise OperationError.make(
                 "mm", f"{name} must be a matrix", f"got shape {list(matrix.shape)}"
             )
-    return REGISTRY["matmul"].apply(input, mat2)
+    return Matmul.apply(input, mat2)
 
 
 @composite("bmm", samples=lambda: iter([Sample(array(2, 3, 4), array(2, 4, 5))]))
 def bmm(input: Any, mat2: Any) -> Any:
     """The products of two batches of matrices: (b, m, k) @ (b, k, n) -> (b, m, n)."""
     check_batches("bmm", input, mat2)
-    return REGISTRY["matmul"].apply(input, mat2)
+    return Matmul.apply(input, mat2)
 
 
 def check_batches(name: str, batch1: Any, batch2: Any) -> None:
@@ -332,7 +332,7 @@ def mv(input: Any, vec: Any) -> Any:
             f"vector + matrix @ vector expected, got {input.ndim}, {vec.ndim}",
             f"got shapes {list(input.shape)} and {list(vec.shape)}",
         )
-    return REGISTRY["matmul"].apply(input, vec)
+    return Matmul.apply(input, vec)
 
 
 def _check_vectors(name: str, a: Any, b: Any) -> None:
@@ -354,14 +354,14 @@ def _check_vectors(name: str, a: Any, b: Any) -> None:
 def dot(input: Any, tensor: Any) -> Any:
     """The sum of the products of two vectors' elements."""
     _check_vectors("dot", input, tensor)
-    return REGISTRY["matmul"].apply(input, tensor)
+    return Matmul.apply(input, tensor)
 
 
 @composite("vdot", samples=lambda: iter([Sample(array(4), array(4, seed=1))]))
 def vdot(input: Any, other: Any) -> Any:
     """``dot`` with the first vector conjugated."""
     _check_vectors("vdot", input, other)
-    return REGISTRY["matmul"].apply(_conjugate(input), other)
+    return Matmul.apply(_conjugate(input), other)
 
 
 # -- products with an addend -----------------------------------------------------------------
@@ -390,7 +390,7 @@ def _addmv_samples() -> Iterator[Sample]:
 @composite("addmv", inplace=True, samples=_addmv_samples)
 def addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """beta * input + alpha * (mat @ vec)."""
-    return _plus("addmv", input, REGISTRY["mv"](mat, vec), beta, alpha)
+    return _plus("addmv", input, mv(mat, vec), beta, alpha)
 
 
 def _baddbmm_samples() -> Iterator[Sample]:
@@ -401,7 +401,7 @@ def _baddbmm_samples() -> Iterator[Sample]:
 @composite("baddbmm", inplace=True, samples=_baddbmm_samples)
 def baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
     """beta * input + alpha * (batch1 @ batch2), batch by batch."""
-    return _plus("baddbmm", input, REGISTRY["bmm"](batch1, batch2), beta, alpha)
+    return _plus("baddbmm", input, bmm(batch1, batch2), beta, alpha)
 
 
 def _addbmm_samples() -> Iterator[Sample]:
@@ -418,7 +418,7 @@ def addbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 
     left = batch1.permute(1, 0, 2).reshape(m, b * k)
     right = batch2.reshape(b * k, batch2.shape[2])
     beta, alpha = scale_factors(input.dtype, beta, alpha)
-    return REGISTRY["addmm"].apply(input, left, right, beta=beta, alpha=alpha)
+    return Addmm.apply(input, left, right, beta=beta, alpha=alpha)
 
 
 def _addr_samples() -> Iterator[Sample]:
@@ -453,13 +453,13 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     """input @ weight.T + bias: (..., in) and (out, in) -> (..., out)."""
     transposed = weight.t() if weight.ndim == 2 else weight
     if bias is None:
-        return REGISTRY["matmul"].apply(input, transposed)
+        return Matmul.apply(input, transposed)
     if input.ndim == 2:
-        return REGISTRY["addmm"].apply(bias, input, transposed, beta=1, alpha=1)
+        return Addmm.apply(bias, input, transposed, beta=1, alpha=1)
     if input.ndim < 2 or weight.ndim != 2 or bias.ndim != 1:
-        return REGISTRY["matmul"].apply(input, transposed) + bias
+        return Matmul.apply(input, transposed) + bias
     flat = input.reshape(int(np.prod(input.shape[:-1])), input.shape[-1])
-    made = REGISTRY["addmm"].apply(bias, flat, transposed, beta=1, alpha=1)
+    made = Addmm.apply(bias, flat, transposed, beta=1, alpha=1)
     return made.reshape(*input.shape[:-1], weight.shape[0])
 
 

@@ -163,7 +163,7 @@ def matrix_norm(
     if row == column:
         raise _matrix_error(f"dims must be different. Got ({dim[0]}, {dim[1]})")
     if ord == "fro":
-        return REGISTRY["vector_norm"](A, 2, (row, column), keepdim)
+        return VectorNorm(A, 2, (row, column), keepdim)
     if ord in ("nuc", 2, -2):
         return _spectral(A, ord, row, column, keepdim)
     if ord not in (1, -1, INF, -INF):
@@ -214,7 +214,7 @@ def linalg_norm(
     """The vector norm (one ``dim``, or no ``ord``) or the matrix norm (two, with ``ord``)."""
     dims = (dim,) if isinstance(dim, int) else dim
     if ord is None:
-        return REGISTRY["vector_norm"](A, 2, dims, keepdim, dtype=dtype)
+        return VectorNorm(A, 2, dims, keepdim, dtype=dtype)
     if dims is None:
         if A.ndim not in (1, 2):
             raise OperationError.make(
@@ -224,8 +224,8 @@ def linalg_norm(
             )
         dims = tuple(range(A.ndim))
     if len(dims) == 1 and not isinstance(ord, str):
-        return REGISTRY["vector_norm"](A, ord, dims, keepdim, dtype=dtype)
-    return REGISTRY["linalg.matrix_norm"](A, ord, tuple(dims), keepdim, dtype=dtype)
+        return VectorNorm(A, ord, dims, keepdim, dtype=dtype)
+    return matrix_norm(A, ord, tuple(dims), keepdim, dtype=dtype)
 
 
 def _norm_samples() -> Iterator[Sample]:
@@ -248,11 +248,11 @@ def norm(
 ) -> Any:
     """The ``p``-norm of all elements or over ``dim``; "fro" is 2, "nuc" sums singular values."""
     if p is None or p == "fro":
-        return REGISTRY["vector_norm"](input, 2, dim, keepdim, dtype=dtype)
+        return VectorNorm(input, 2, dim, keepdim, dtype=dtype)
     if isinstance(p, str):
         dims = (-2, -1) if dim is None else dim
-        return REGISTRY["linalg.matrix_norm"](input, p, dims, keepdim, dtype=dtype)
-    return REGISTRY["vector_norm"](input, p, dim, keepdim, dtype=dtype)
+        return matrix_norm(input, p, dims, keepdim, dtype=dtype)
+    return VectorNorm(input, p, dim, keepdim, dtype=dtype)
 
 
 def _renorm_samples() -> Iterator[Sample]:
@@ -265,7 +265,7 @@ def renorm(input: Any, p: Any, dim: int, maxnorm: Any) -> Any:
     """Slices along ``dim`` whose ``p``-norm exceeds ``maxnorm`` are scaled down to it."""
     axis = normalize_axis(dim, input.ndim)
     others = tuple(d for d in range(input.ndim) if d != axis)
-    size = REGISTRY["vector_norm"](input, p, others, True)
+    size: Any = VectorNorm(input, p, others, True)
     scale = (maxnorm / (size + 1e-7)).masked_fill(size <= maxnorm, 1)
     return input * scale
 
@@ -282,7 +282,7 @@ def _pair_samples() -> Iterator[Sample]:
 @composite("dist", samples=_pair_samples)
 def dist(input: Any, other: Any, p: Any = 2) -> Any:
     """The ``p``-norm of input - other."""
-    return REGISTRY["vector_norm"](input - other, p)
+    return VectorNorm(input - other, p)
 
 
 @composite(
@@ -292,7 +292,7 @@ def pairwise_distance(
     x1: Any, x2: Any, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Any:
     """The ``p``-norm of x1 - x2 + eps over the last dimension."""
-    return REGISTRY["vector_norm"](x1 - x2 + eps, p, -1, keepdim)
+    return VectorNorm(x1 - x2 + eps, p, -1, keepdim)
 
 
 def _pdist_samples() -> Iterator[Sample]:
@@ -309,7 +309,7 @@ def pdist(input: Any, p: float = 2.0) -> Any:
     away = input.index_select(0, recorder.constant(first)) - input.index_select(
         0, recorder.constant(second)
     )
-    return REGISTRY["vector_norm"](away, p, -1)
+    return VectorNorm(away, p, -1)
 
 
 @register
@@ -373,6 +373,6 @@ def cdist(x1: Any, x2: Any, p: float = 2.0, compute_mode: str | None = None) -> 
             f"X1: {x1.shape[-1]} X2: {x2.shape[-1]}",
         )
     if p == 2:
-        return REGISTRY["euclidean_distances"].apply(x1, x2)
+        return EuclideanDistances.apply(x1, x2)
     away = x1.unsqueeze(-2) - x2.unsqueeze(-3)
-    return REGISTRY["vector_norm"](away, p, -1)
+    return VectorNorm(away, p, -1)

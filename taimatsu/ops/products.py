@@ -11,6 +11,7 @@ import numpy as np
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import REGISTRY, Sample, array, composite, integers, register
+from taimatsu.ops.matmul import Matmul, mm
 from taimatsu.ops.reducing import Accumulating, numpy_names, sum_result
 from taimatsu.shapes import normalize_axis
 
@@ -47,7 +48,7 @@ def inner(input: Any, other: Any) -> Any:
             "inner() the last dimension must match on both input tensors but got shapes "
             f"{list(input.shape)} and {list(other.shape)}",
         )
-    return REGISTRY["tensordot"](input, other, ([-1], [-1]))
+    return tensordot(input, other, ([-1], [-1]))
 
 
 def _tensordot_samples() -> Iterator[Sample]:
@@ -116,7 +117,7 @@ def tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
     rows = a.permute(*left, *in_a).reshape(_extent(a.shape, left), k)
     columns = b.permute(*in_b, *right).reshape(k, _extent(b.shape, right))
     shape = [a.shape[d] for d in left] + [b.shape[d] for d in right]
-    return REGISTRY["matmul"].apply(rows, columns).reshape(shape)
+    return Matmul.apply(rows, columns).reshape(shape)
 
 
 def _kron_samples() -> Iterator[Sample]:
@@ -198,7 +199,7 @@ def cross(input: Any, other: Any, dim: int | None = None) -> Any:
                 f"got shape {list(input.shape)}",
             )
         dim = list(input.shape).index(3)
-    return REGISTRY["linalg.cross"](input, other, dim=dim)
+    return linalg_cross(input, other, dim=dim)
 
 
 def _vecdot_samples() -> Iterator[Sample]:
@@ -242,7 +243,7 @@ def _multiply_chain(matrices: Sequence[Any]) -> Any:
         if i == j:
             return matrices[i]
         k = split[i, j]
-        return REGISTRY["mm"](product(i, k), product(k + 1, j))
+        return mm(product(i, k), product(k + 1, j))
 
     return product(0, len(matrices) - 1)
 

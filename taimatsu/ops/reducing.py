@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -141,8 +141,8 @@ class ReductionRules:
     disappears). ``overloads`` says that PyTorch names the backward of "all" and of "dim" apart.
     """
 
-    overloads = False
-    backward_name: str
+    overloads: ClassVar[bool] = False
+    backward_name: ClassVar[str]
 
     def result(self, dtype: DType) -> DType:
         return dtype

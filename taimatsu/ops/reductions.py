@@ -134,18 +134,6 @@ class Nansum(Summing):
         yield Sample(np.array([[1.0, np.nan], [np.nan, 2.0]]), 0, grad=False)
 
 
-def _check_mean(name: str, input: Any, dtype: DType | None) -> None:
-    kind = dtype if dtype is not None else input.dtype
-    if is_inexact(kind):
-        return
-    what = "Optional dtype" if dtype is not None else "Input dtype"
-    raise REGISTRY[name].error(
-        f"{name}(): could not infer output dtype. {what} must be either a floating point or "
-        f"complex dtype. Got: {kind.scalar_type}",
-        hint=f"x.float().{name}() computes it in float32",
-    )
-
-
 @register
 class Mean(Summing):
     """Arithmetic mean of all elements or over ``dim``; floating point or complex only.
@@ -159,9 +147,18 @@ class Mean(Summing):
     def __call__(
         self, input: Any, dim: Dim = None, keepdim: bool = False, *, dtype: DType | None = None
     ) -> Any:
-        _check_mean("mean", input, dtype)
+        self._check_dtype(dtype if dtype is not None else input.dtype, dtype is not None)
         dim = axes_of(dim, input.ndim)
         return self.apply(input, dim=dim, keepdim=bool(keepdim), dtype=dtype)
+
+    def _check_dtype(self, kind: DType, asked_for: bool) -> None:
+        if not is_inexact(kind):
+            what = "Optional dtype" if asked_for else "Input dtype"
+            raise self.error(
+                f"mean(): could not infer output dtype. {what} must be either a floating point or "
+                f"complex dtype. Got: {kind.scalar_type}",
+                hint="x.float().mean() computes it in float32",
+            )
 
     def fold(self, x: np.ndarray) -> np.ndarray:
         total = x.sum(-1)
@@ -206,8 +203,8 @@ class Prod(Summing):
         *,
         dtype: DType | None = None,
     ) -> Any:
-        dim = None if dim is None else one_axis(dim, input.ndim)
-        return self.apply(input, dim=dim, keepdim=bool(keepdim), dtype=dtype)
+        axes = None if dim is None else one_axis(dim, input.ndim)
+        return self.apply(input, dim=axes, keepdim=bool(keepdim), dtype=dtype)
 
     def fold(self, x: np.ndarray) -> np.ndarray:
         return x.prod(-1, dtype=x.dtype)
@@ -348,17 +345,6 @@ class MinDim(Choice):
         return x.argmin(-1)
 
 
-def _extreme(name: str, elementwise: str, input: Any, dim: Any, keepdim: bool, other: Any) -> Any:
-    """The three overloads of max and min: all elements, along ``dim``, of two tensors."""
-    if other is not None or isinstance(dim, recorder.TensorBase):
-        return REGISTRY[elementwise](input, other if other is not None else dim)
-    if dim is None:
-        return REGISTRY[f"{name}_all"].apply(input)
-    axes = one_axis(dim, input.ndim)
-    made = REGISTRY[f"{name}_dim"].apply(input, dim=axes, keepdim=bool(keepdim))
-    return getattr(return_types, name)(made)
-
-
 def extreme_samples() -> Iterator[Sample]:
     yield from dim_samples()
     yield Sample(array(3, 4), array(4, seed=1))
@@ -374,7 +360,12 @@ def max_(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = Non
     ``max(x, other)``: the larger of two tensors, elementwise. NaN wins; of equal elements the
     first is named. With ``dim`` the gradient goes to that element, without to all equally.
     """
-    return _extreme("max", "maximum", input, dim, keepdim, other)
+    if other is not None or isinstance(dim, recorder.TensorBase):
+        return REGISTRY["maximum"](input, other if other is not None else dim)
+    if dim is None:
+        return MaxAll.apply(input)
+    axes = one_axis(dim, input.ndim)
+    return return_types.max(MaxDim.apply(input, dim=axes, keepdim=bool(keepdim)))
 
 
 @composite("min", samples=extreme_samples)
@@ -385,7 +376,12 @@ def min_(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = Non
     ``min(x, other)``: the smaller of two tensors, elementwise. NaN wins; of equal elements the
     first is named. With ``dim`` the gradient goes to that element, without to all equally.
     """
-    return _extreme("min", "minimum", input, dim, keepdim, other)
+    if other is not None or isinstance(dim, recorder.TensorBase):
+        return REGISTRY["minimum"](input, other if other is not None else dim)
+    if dim is None:
+        return MinAll.apply(input)
+    axes = one_axis(dim, input.ndim)
+    return return_types.min(MinDim.apply(input, dim=axes, keepdim=bool(keepdim)))
 
 
 @register
@@ -397,8 +393,8 @@ class Aminmax(Wide):
 
     @numpy_names
     def __call__(self, input: Any, *, dim: int | None = None, keepdim: bool = False) -> Any:
-        dim = None if dim is None else one_axis(dim, input.ndim)
-        return return_types.aminmax(self.apply(input, dim=dim, keepdim=bool(keepdim)))
+        axes = None if dim is None else one_axis(dim, input.ndim)
+        return return_types.aminmax(self.apply(input, dim=axes, keepdim=bool(keepdim)))
 
     def infer(
         self, input: Meta, *, dim: tuple[int, ...] | None, keepdim: bool
@@ -436,8 +432,8 @@ class IndexOnly(ReductionRules, Wide, abstract=True):
 
     @numpy_names
     def __call__(self, input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-        dim = None if dim is None else one_axis(dim, input.ndim)
-        return self.apply(input, dim=dim, keepdim=bool(keepdim))
+        axes = None if dim is None else one_axis(dim, input.ndim)
+        return self.apply(input, dim=axes, keepdim=bool(keepdim))
 
     def result(self, dtype: DType) -> DType:
         return dtypes.int64
@@ -498,7 +494,7 @@ class All(Truth):
     """Whether every element is true (nonzero); True of none."""
 
     def fold(self, x: np.ndarray) -> np.ndarray:
-        return x.astype(bool).all(-1)
+        return np.asarray(x.astype(bool).all(-1))
 
 
 @register
@@ -509,7 +505,7 @@ class AnyTrue(Truth):
     backward_name = "AnyBackward0"
 
     def fold(self, x: np.ndarray) -> np.ndarray:
-        return x.astype(bool).any(-1)
+        return np.asarray(x.astype(bool).any(-1))
 
 
 @register

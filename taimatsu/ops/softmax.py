@@ -10,7 +10,7 @@ import numpy as np
 
 from taimatsu.dtypes import dtype as DType
 from taimatsu.ir.meta import Meta, meta
-from taimatsu.ops.base import REGISTRY, Sample, array, composite, register
+from taimatsu.ops.base import Sample, array, composite, register
 from taimatsu.ops.reducing import Wide, numpy_names, reduced_shape, rows
 from taimatsu.shapes import normalize_axis
 
@@ -118,7 +118,7 @@ def functional_softmax(
     """exp(x) / sum(exp(x)) along ``dim``. Without ``dim`` it is guessed, with a warning."""
     if dim is None:
         dim = implicit_dim("softmax", input.ndim, _stacklevel)
-    return REGISTRY["softmax"](input, dim, dtype)
+    return Softmax(input, dim, dtype)
 
 
 @composite("nn.functional.log_softmax", methods=(), samples=functional_samples)
@@ -128,7 +128,7 @@ def functional_log_softmax(
     """log(softmax(x)) along ``dim``. Without ``dim`` it is guessed, with a warning."""
     if dim is None:
         dim = implicit_dim("log_softmax", input.ndim, _stacklevel)
-    return REGISTRY["log_softmax"](input, dim, dtype)
+    return LogSoftmax(input, dim, dtype)
 
 
 @composite("nn.functional.softmin", methods=(), samples=functional_samples)
@@ -138,4 +138,4 @@ def functional_softmin(
     """softmax(-x) along ``dim``. Without ``dim`` it is guessed, with a warning."""
     if dim is None:
         dim = implicit_dim("softmin", input.ndim, _stacklevel)
-    return REGISTRY["softmax"](-input, dim, dtype)
+    return Softmax(-input, dim, dtype)

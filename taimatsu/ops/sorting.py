@@ -10,7 +10,7 @@ import numpy as np
 
 from taimatsu import dtypes, recorder, return_types
 from taimatsu.ir.meta import Meta, meta
-from taimatsu.ops.base import REGISTRY, Operation, Sample, array, composite, integers, register
+from taimatsu.ops.base import Operation, Sample, array, composite, integers, register
 from taimatsu.ops.reducing import Wide, numpy_names, one_axis
 from taimatsu.ops.selecting import Choice
 from taimatsu.shapes import normalize_axis
@@ -78,13 +78,13 @@ class Sort(Ordering):
 @numpy_names
 def argsort(input: Any, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Any:
     """The indices that sort along ``dim`` (equal elements keep their order)."""
-    return REGISTRY["sort"](input, dim, descending)[1]
+    return input.sort(dim, descending)[1]
 
 
 @composite("msort", samples=lambda: iter([Sample(array(3, 4))]))
 def msort(input: Any) -> Any:
     """Sorted along the first dimension."""
-    return REGISTRY["sort"](input, 0)[0]
+    return input.sort(0)[0]
 
 
 @register
@@ -163,9 +163,7 @@ def _kthvalue_samples() -> Iterator[Sample]:
 def kthvalue(input: Any, k: int, dim: int = -1, keepdim: bool = False) -> Any:
     """The ``k``-th smallest element along ``dim`` (from 1): (values, indices)."""
     axes = one_axis(dim, input.ndim)
-    made = REGISTRY["kthvalue_dim"].apply(
-        input, dim=axes, keepdim=bool(keepdim), k=operator.index(k)
-    )
+    made = KthvalueDim.apply(input, dim=axes, keepdim=bool(keepdim), k=operator.index(k))
     return return_types.kthvalue(made)
 
 
@@ -319,7 +317,7 @@ class Searchsorted(Operation):
         sequence = sorted_sequence
         if sorter is not None:
             sequence = np.take_along_axis(sequence, sorter, -1)
-        side = "right" if right else "left"
+        side: Any = "right" if right else "left"
         kind = np.int32 if out_int32 else np.int64
         values = np.asarray(input)
         if sequence.ndim == 1:
@@ -341,7 +339,7 @@ def bucketize(input: Any, boundaries: Any, *, out_int32: bool = False, right: bo
     """Between which ``boundaries`` (1-d, ascending) each value lies."""
     if boundaries.ndim != 1:
         raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
-    return REGISTRY["searchsorted"](boundaries, input, out_int32=out_int32, right=right)
+    return Searchsorted(boundaries, input, out_int32=out_int32, right=right)
 
 
 def _isin_samples() -> Iterator[Sample]:
