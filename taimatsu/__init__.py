@@ -53,7 +53,15 @@ from taimatsu.namespace import (
     set_num_threads,
 )
 from taimatsu.printing import set_printoptions
-from taimatsu.random import get_rng_state, initial_seed, manual_seed, seed, set_rng_state
+from taimatsu.random import (
+    Generator,
+    default_generator,
+    get_rng_state,
+    initial_seed,
+    manual_seed,
+    seed,
+    set_rng_state,
+)
 from taimatsu.shapes import Size
 from taimatsu.tensor import Tensor
 
@@ -80,8 +88,4 @@ def __getattr__(name: str) -> _Any:
         except ModuleNotFoundError as error:
             if error.name != f"taimatsu.{name}":
                 raise
-    if name == "Generator":
-        from taimatsu.generator import Generator
-
-        return Generator
     raise AttributeError(f"module 'taimatsu' has no attribute {name!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -176,9 +177,11 @@ def _function(operation: Any) -> Callable:
     """The public function: the operation, with ``out=`` where PyTorch takes it."""
     inner = operation.function if not isinstance(operation, Operation) else operation.__call__
 
+    takes_out = "out" in inspect.signature(inner).parameters  # its dtype matters to random numbers
+
     @functools.wraps(inner)
     def function(*args: Any, **kwargs: Any) -> Any:
-        if "out" in kwargs:
+        if "out" in kwargs and not takes_out:
             return _into(operation, args, kwargs)
         return operation(*args, **kwargs)
 

@@ -297,3 +297,28 @@ def test_dropout_in_place() -> None:
     assert set(x.tolist()) == {0.0, 2.0}
     with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
         F.dropout(tm.ones(2, requires_grad=True), 0.5, inplace=True)
+
+
+def test_steady_loops_with_dropout_record_nothing_new() -> None:
+    from taimatsu.recorder import STATISTICS
+
+    weight = tm.ones(8, requires_grad=True)
+
+    def step() -> list:
+        weight.grad = None
+        (F.dropout(weight, 0.5) * 3).sum().backward()
+        return weight.grad.tolist()
+
+    for _ in range(4):
+        step()
+    before = STATISTICS.states
+    masks = {tuple(step()) for _ in range(10)}
+    assert len(masks) > 3
+    assert STATISTICS.states == before
+
+
+def test_out_decides_the_dtype_of_the_numbers() -> None:
+    out = tm.empty(0, dtype=tm.float64)
+    assert tm.rand(3, out=out) is out
+    tm.manual_seed(0)
+    assert out.tolist() == tm.rand(3, dtype=tm.float64).tolist()

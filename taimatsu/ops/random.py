@@ -92,9 +92,8 @@ def finished(name: str, made: Any, requires_grad: bool, out: Any) -> Any:
                 f"but got {out._meta.dtype}", "leave dtype= away, or give out's",
             )  # fmt: skip
         if out._meta.shape != made._meta.shape:
-            out.resize_(made._meta.shape)
-        recorder.write(out, made, name)
-        return out
+            return out.set_(made)
+        return out._assign(made, name)
     return made.requires_grad_(True) if requires_grad else made
 
 
