@@ -137,6 +137,7 @@ def _float_format(values: np.ndarray) -> NumberFormat:
     if scientific is None:
         scientific = _needs_exponent(shown, whole)
     precision = _options.precision
+    write: Callable[[float], str]
     if scientific:
         write = f"{{:.{precision}e}}".format
     elif whole:
@@ -272,6 +273,8 @@ def tensor_text(
             suffixes.append(f"size={tuple(array.shape)}")
         implied = dtype is default
     else:
+        if not _options.edgeitems:  # a summary would not tell it otherwise
+            suffixes.append(f"size={tuple(array.shape)}")
         implied = dtype in _implied_dtypes(default)
     if not implied:
         suffixes.append(f"dtype={dtype}")
@@ -285,7 +288,7 @@ def tensor_text(
 
 def _implied_dtypes(default: dtypes.dtype) -> tuple[dtypes.dtype, ...]:
     matching = dtypes.complex128 if default is dtypes.float64 else dtypes.complex64
-    return (default, matching, dtypes.int64, dtypes.bool)
+    return (default, matching, dtypes.int64, dtypes.bool_)
 
 
 def _with_suffixes(text: str, suffixes: Sequence[str], indent: int) -> str:
