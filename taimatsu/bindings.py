@@ -22,7 +22,7 @@ _BINARY = {
 }
 _COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 _UNARY = {"neg": "neg", "pos": "positive", "abs": "abs", "invert": "bitwise_not"}
-_OPERANDS = (recorder.TensorBase, int, float, complex, bool, np.generic)
+_OPERANDS = (recorder.TensorBase, int, float, complex, bool, np.generic, recorder.Number)
 
 
 def _operand(given: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from taimatsu.errors import OperationError
 from taimatsu.ir.graph import Argument, Graph, Node, Operand
 from taimatsu.ir.meta import Meta
+from taimatsu.recorder.number import plain
 from taimatsu.shapes import is_dense
 from taimatsu.storage import window
 
@@ -57,11 +58,11 @@ def _outputs(
 
 def _read(operand: Any, values: dict[int, np.ndarray], items: list) -> Any:
     if type(operand) is Operand:
-        offset = items[operand.offset] if operand.offset >= 0 else 0
+        offset = plain(items[operand.offset]) if operand.offset >= 0 else 0
         described = operand.meta
         return window(values[operand.value], described.shape, described.strides, offset)
     if type(operand) is Argument:
-        return items[operand.index]
+        return plain(items[operand.index])
     return operand
 
 
@@ -114,7 +115,7 @@ def _write(
     buffer = values[target.value]
     if target.value not in node.dies:
         buffer = buffer.copy()
-    offset = items[target.offset] if target.offset >= 0 else 0
+    offset = plain(items[target.offset]) if target.offset >= 0 else 0
     region = window(buffer, target.meta.shape, target.meta.strides, offset)
     if np.may_share_memory(region, content):
         content = content.copy()

@@ -6,8 +6,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from taimatsu import recorder
 from taimatsu.autograd.anomaly import (
     detect_anomaly,
@@ -23,7 +21,9 @@ from taimatsu.autograd.modes import (
     no_grad,
     set_grad_enabled,
 )
+from taimatsu.autograd.replay import replayed_backward
 from taimatsu.autograd.views import rebase, refresh_view
+from taimatsu.ops.filling import filled
 
 __all__ = [
     "Function", "backward", "detect_anomaly", "enable_grad", "grad", "inference_mode",
@@ -32,6 +32,10 @@ __all__ = [
 
 recorder.registered.refresh_view = refresh_view
 recorder.registered.rebase = rebase
+
+
+def _walking(create_graph: bool) -> Any:
+    return enable_grad() if create_graph else no_grad()
 
 
 def _several(given: Any) -> tuple:
@@ -65,7 +69,7 @@ def _root_gradients(roots: tuple, given: Any) -> list:
                     "grad can be implicitly created only for real scalar outputs but got "
                     f"{described.dtype}"
                 )
-            made.append(recorder.constant(np.ones(tuple(described.shape), described.dtype.numpy)))
+            made.append(filled(tuple(described.shape), 1, described.dtype))
             continue
         if gradient._meta.shape != described.shape:
             raise RuntimeError(
@@ -115,8 +119,12 @@ def backward(
         targets = _several(inputs)
         if not targets:
             raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
+    if targets is None and not create_graph and len(roots) == 1:
+        gradients = _several(grad_tensors) if grad_tensors is not None else (None,)
+        if replayed_backward(roots[0], gradients[0], retain):
+            return
     gradients = _root_gradients(roots, grad_tensors)
-    with set_grad_enabled(create_graph):
+    with _walking(create_graph):
         walk = Walk(retain, create_graph, targets)
         _start(walk, roots, gradients)
         walk.run()
@@ -159,14 +167,14 @@ def grad(
                 "requires_grad_() before computing the outputs"
             )
     gradients = _root_gradients(roots, grad_outputs)
-    with set_grad_enabled(create_graph):
+    with _walking(create_graph):
         walk = Walk(retain, create_graph, targets)
         _start(walk, roots, gradients)
         walk.run()
     found = []
     for tensor, gradient in zip(targets, walk.found, strict=True):
         if gradient is None and materialize_grads:
-            gradient = recorder.constant(np.zeros(tuple(tensor.shape), tensor.dtype.numpy))
+            gradient = filled(tuple(tensor.shape), 0, tensor.dtype)
         elif gradient is None and not allow_unused:
             raise RuntimeError(
                 "One of the differentiated Tensors appears to not have been used in the graph. "

@@ -15,7 +15,7 @@ from taimatsu.autograd import anomaly
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta
 from taimatsu.recorder.recording import input_names, saved_names, saved_tensors
-from taimatsu.recorder.state import INPUT, WRITE, Info, State
+from taimatsu.recorder.state import INPUT, VIEW, WRITE, Info, State
 
 
 class Walk:
@@ -28,6 +28,7 @@ class Walk:
         self.targets: dict[Any, int] = {}  # leaf's id or (tape, number) -> position
         self.found: list[Any] = [None] * len(targets or ())
         self.needed: dict[Any, set[int]] | None = None
+        self.numbers: Any = None  # what stands for the tape's runtime numbers in a macro
         if targets is not None:
             for position, tensor in enumerate(targets):
                 self.targets[place_of(tensor)] = position
@@ -157,7 +158,7 @@ class Walk:
         self, tape: Any, step: State, table: list[Info], given: list, needed: set[int] | None
     ) -> list[Any]:
         """The rule's gradients, one for each input, shaped and typed like it; None if unneeded."""
-        inputs, out = saved_values(tape, step, table, self.create)
+        inputs, out = saved_values(tape, step, table, self.create, self.numbers)
         g: Any = tuple(given)
         if step.operation.outputs == 1:
             g, out = given[0], out[0]
@@ -288,7 +289,9 @@ def own(gradient: Any, described: Meta) -> Any:
 # -- saved values ------------------------------------------------------------------------------
 
 
-def saved_values(tape: Any, step: State, table: list[Info], create: bool) -> tuple[list, list]:
+def saved_values(
+    tape: Any, step: State, table: list[Info], create: bool, numbers: Any = None
+) -> tuple[list, list]:
     """The rule's inputs and results: tensors where it says it needs values, else Meta."""
     freed = step.results[0].tid in tape.freed
     if freed and saved_tensors(step, table):
@@ -311,7 +314,8 @@ def saved_values(tape: Any, step: State, table: list[Info], create: bool) -> tup
             inputs.append(None)
         else:
             kind, content = reference
-            inputs.append(tape.items[content] if kind == "argument" else content)
+            given = tape.items if numbers is None else numbers
+            inputs.append(given[content] if kind == "argument" else content)
     wanted = "out" in names
     out = [saved_tensor(tape, step, i, create) if wanted else i.meta for i in step.results]
     return inputs, out
@@ -340,8 +344,19 @@ def saved_tensor(tape: Any, step: State, info: Info, create: bool) -> Any:
     return tensor
 
 
+def _origin(tape: Any, step: State, info: Info) -> Info:
+    """The input that a view was taken of: from its version on, recorded writes are counted."""
+    if info.tid in tape.versions or info.state.kind is not VIEW:
+        return info
+    table = step.infos()
+    while info.tid not in tape.versions and info.state.kind is VIEW:
+        info = table[info.state.inputs[0]]
+    return info
+
+
 def _check_version(tape: Any, step: State, info: Info, counter: Any) -> None:
     """Raises if the value was written after the step saved it."""
+    info = _origin(tape, step, info)
     recorded = tape.versions.get(info.tid)
     base = 0 if recorded is None else recorded[1]
     if counter.version == base:

@@ -28,6 +28,8 @@ from taimatsu.recorder.base import (
     make_tensor,
     registered,
 )
+from taimatsu.recorder import macro
+from taimatsu.recorder.number import Number
 from taimatsu.recorder.recording import (
     GRAD,
     INFERENCE,
@@ -47,9 +49,9 @@ from taimatsu.recorder.state import STATISTICS
 from taimatsu.recorder.write import write
 
 __all__ = [
-    "GRAD", "INFERENCE", "LOCK", "NO_GRAD", "STATISTICS", "Extra", "Recording", "Storage", "Tape",
+    "GRAD", "INFERENCE", "LOCK", "NO_GRAD", "Number", "STATISTICS", "Extra", "Recording", "Storage", "Tape",
     "TensorBase", "VersionCounter", "apply", "apply_view", "binary_method", "call_site", "constant",
-    "counter_of", "current", "extra_of", "flush", "is_exposed", "local", "make_tensor",
+    "counter_of", "current", "extra_of", "flush", "is_exposed", "local", "macro", "make_tensor",
     "materialize", "meta", "module_boundary", "place", "plain_number", "record_view",
     "register_executor", "register_tensor", "registered", "saved_slots", "set_mode", "storage_size",
     "unary_method", "value", "window", "write",

@@ -15,6 +15,7 @@ from taimatsu.ir.meta import Meta
 from taimatsu.ir.meta import meta as make_meta
 from taimatsu.storage import Storage, window
 from taimatsu.recorder.base import TensorBase, extra_of, make_tensor, registered
+from taimatsu.recorder.number import Number, plain
 from taimatsu.recorder.recording import CLOSED, GRAD, LOCK, Recording, current, local
 from taimatsu.recorder.state import HARD_BOUND, OPERATION, SOFT_BOUND, VIEW, Missing, State
 
@@ -93,7 +94,7 @@ def _key(
         elif given.__class__ in _NUMBERS and not operation.static_scalars:
             key.append(given.__class__)
             arguments.append(given)
-        elif isinstance(given, (bool, int, float, complex)):
+        elif isinstance(given, (bool, int, float, complex, Number)):
             key.append(_static_number(operation, given, arguments))
         else:
             raise _not_an_input(operation, given)
@@ -101,7 +102,13 @@ def _key(
 
 
 def _static_number(operation: Any, given: Any, arguments: list) -> Any:
-    """Numbers that are part of the key; subclasses (recorded numbers) stay runtime arguments."""
+    """Numbers that are part of the key; those that a macro captures stay runtime arguments."""
+    if type(given) is Number:
+        if operation.static_scalars or isinstance(given.value, bool):
+            content = given._plain()
+            return (content.__class__, content)
+        arguments.append(given)
+        return given.value.__class__
     if isinstance(given, bool) or operation.static_scalars:
         return (given.__class__, given)
     arguments.append(given)
@@ -172,7 +179,7 @@ def _extend(
     table = recording.infos()
     ids = key[len(key) - len(inputs) :]
     given = [
-        table[number].meta if type(number) is int else content
+        table[number].meta if type(number) is int else plain(content)
         for number, content in zip(ids, inputs, strict=True)
     ]
     inferred = operation.infer(*given, **attributes)
@@ -191,7 +198,7 @@ def _extend(
         if number is None or type(number) is int:
             references.append(number)
         elif type(number) is tuple:
-            references.append(("static", content))
+            references.append(("static", plain(content)))
         else:
             references.append(("argument", made.add_argument()))
     made.inputs = tuple(references)

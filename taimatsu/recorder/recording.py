@@ -78,7 +78,7 @@ class Recording:
 
     __slots__ = (
         "state", "mode", "items", "tape", "old", "pinned", "done", "lock", "error", "begin",
-        "must_run", "table", "table_state",
+        "must_run", "soft", "table", "table_state",
     )
 
     def __init__(self, mode: int) -> None:
@@ -93,6 +93,7 @@ class Recording:
         self.error: BaseException | None = None
         self.begin: Any = None  # the first operation and its call site
         self.must_run = False
+        self.soft: State | None = None  # where the last backward ended
         self.table: list[Info] = []
         self.table_state = self.state
 

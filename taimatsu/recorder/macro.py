@@ -1,0 +1,206 @@
+"""Macro edges: a known backward or optimizer step is replayed, not walked.
+
+A call that only records operations, and whose control flow follows from its key and the state it
+starts from, always takes the same steps. Its first run is captured: the state it ends in, which
+of its storages outlive it, how its runtime numbers follow from those that came in. Later runs
+move there at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from taimatsu.config import config
+from taimatsu.recorder.base import TensorBase, counter_of, make_tensor
+from taimatsu.recorder.number import Number
+from taimatsu.recorder.recording import CLOSED, LOCK, Recording, current
+from taimatsu.recorder.state import State
+from taimatsu.storage import Storage, is_exposed
+
+EFFECTS_PER_KEY = 4  # macros kept for one key under different guards
+
+
+class Effect:
+    """What one captured call did."""
+
+    __slots__ = ("final", "items", "results", "written", "guards")
+
+    final: State
+    items: list[tuple]  # per new slot: ("dead",) ("fresh",) ("constant", buffer) ("number", rule)
+    results: list[tuple[Any, int, int]]  # (Meta, slot, number) of each tensor handed back
+    written: list[tuple[int, int, int]]  # (position among the tensors, its number, writes)
+    guards: list[Callable]
+
+
+def call(
+    key: tuple,
+    tensors: Sequence[TensorBase],
+    numbers: Sequence[Any] | None,
+    function: Callable[[Sequence[Any]], Sequence[TensorBase]],
+) -> list[Any]:
+    """``function(numbers)``, replayed where it is known.
+
+    ``tensors`` are all that it uses or writes in place; ``key`` and the state decide its control
+    flow. ``numbers`` are the runtime numbers that it takes (None: those of the recording, by
+    slot). It gives tensors whose storages are fresh.
+    """
+    if config.eager:
+        return list(function(_given(current(), numbers)))
+    with LOCK:
+        recording = current()
+        places = [recording.bring_in(t) for t in tensors]
+        if recording is not current() or recording.must_run:
+            return list(function(_given(current(), numbers)))
+        state = recording.state
+        table = state.memo.setdefault("macros", {})
+        known = table.setdefault((key, recording.mode, *places), [])
+        given = _given(recording, numbers)
+        for effect in known:
+            if all(guard(given) for guard in effect.guards):
+                made = _replay(effect, recording, tensors, given)
+                if made is not None:
+                    return made
+        return _capture(known, recording, tensors, given, function)
+
+
+def _given(recording: Recording, numbers: Sequence[Any] | None) -> Sequence[Any]:
+    return recording.items if numbers is None else numbers
+
+
+def wrap(values: Sequence[Any], guards: list) -> list[Any]:
+    """The numbers among ``values`` as ``Number``s that are known by position."""
+
+    def rule_of(position: int) -> Callable:
+        return lambda given: given[position]
+
+    return [
+        Number(v, rule_of(i), guards) if isinstance(v, (int, float, complex)) else v
+        for i, v in enumerate(values)
+    ]
+
+
+def _capture(
+    known: list[Effect],
+    recording: Recording,
+    tensors: Sequence[TensorBase],
+    given: Sequence[Any],
+    function: Callable,
+) -> list[Any]:
+    start = recording.state
+    versions = [counter_of(t).version for t in tensors]
+    guards: list[Callable] = []
+    made = list(function(wrap(given, guards)))
+    if recording.done or recording.state is CLOSED or len(known) >= EFFECTS_PER_KEY:
+        _settle_numbers(recording, start)
+        return made
+    effect = Effect()
+    effect.final = recording.state
+    effect.guards = guards
+    effect.items = []
+    fresh = {t._storage.slot for t in made}
+    whole = all(t._recording is recording and t._extra is None for t in made)
+    for slot in range(start.slots, effect.final.slots):
+        described = _describe(recording.items[slot], slot, slot in fresh)
+        whole = whole and described is not None
+        effect.items.append(described or ())
+    _settle_numbers(recording, start)
+    effect.results = [(t._meta, t._storage.slot, t._tid) for t in made]
+    effect.written = []
+    for position, (tensor, before) in enumerate(zip(tensors, versions, strict=True)):
+        bumps = counter_of(tensor).version - before
+        if bumps:
+            effect.written.append((position, tensor._tid, bumps))
+    if whole and not recording.must_run:
+        known.append(effect)
+    return made
+
+
+def _describe(item: Any, slot: int, fresh: bool) -> tuple | None:
+    """How a slot is filled again; None if the call cannot be replayed."""
+    if type(item) is Storage:
+        if fresh:
+            return ("fresh",)
+        if item.buffer is not None:
+            return ("constant", item.buffer)
+        held = sys.getrefcount(item) - _HELD_BY_CAPTURE
+        return ("dead",) if held <= 0 else None
+    if type(item) is Number:
+        return ("number", item.rule)
+    return ("plain", item)
+
+
+_HELD_BY_CAPTURE = 3  # the recording's list, this function's argument, getrefcount's
+
+
+def _settle_numbers(recording: Recording, start: State) -> None:
+    items = recording.items
+    for slot in range(start.slots, len(items)):
+        if type(items[slot]) is Number:
+            items[slot] = items[slot].value
+
+
+def _replay(
+    effect: Effect, recording: Recording, tensors: Sequence[TensorBase], given: Sequence[Any]
+) -> list[Any] | None:
+    for position, _, _ in effect.written:
+        storage = tensors[position]._storage
+        if storage.buffer is not None and is_exposed(storage):
+            return None
+    items: list[Any] = []
+    slot = recording.state.slots
+    for kind, *content in effect.items:
+        if kind == "dead":
+            items.append(None)
+        elif kind == "fresh":
+            items.append(_pending(recording, slot))
+        elif kind == "constant":
+            items.append(_constant(recording, slot, content[0]))
+        elif kind == "number":
+            items.append(content[0](given))
+        else:
+            items.append(content[0])
+        slot += 1
+    first = recording.state.slots
+    recording.state = effect.final
+    recording.items += items
+    for position, number, bumps in effect.written:
+        _mark_written(recording, tensors[position], number, bumps)
+    made = []
+    for described, slot, number in effect.results:
+        tensor = make_tensor(described, items[slot - first])
+        tensor._recording = recording
+        tensor._tid = number
+        made.append(tensor)
+    return made
+
+
+def _pending(recording: Recording, slot: int) -> Storage:
+    storage = Storage.__new__(Storage)
+    storage.buffer = None
+    storage.recording = recording
+    storage.version = 0
+    storage.slot = slot
+    return storage
+
+
+def _constant(recording: Recording, slot: int, buffer: np.ndarray) -> Storage:
+    storage = Storage(buffer)
+    storage.recording = recording
+    storage.slot = slot
+    return storage
+
+
+def _mark_written(recording: Recording, tensor: TensorBase, number: int, bumps: int) -> None:
+    storage = tensor._storage
+    if storage.buffer is not None:
+        recording.old[storage.slot] = storage.buffer
+        storage.buffer = None
+    counter = counter_of(tensor)
+    counter.version += bumps
+    counter.writer = "an optimizer step or backward()"
+    tensor._recording = recording
+    tensor._tid = number
