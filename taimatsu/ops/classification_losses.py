@@ -1,0 +1,386 @@
+"""Losses on class scores: nll_loss and cross_entropy."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from taimatsu.dtypes import int64, uint8
+from taimatsu.errors import OperationError
+from taimatsu.ir.meta import Meta, meta
+from taimatsu.ops.base import Sample, array, composite, integers, register
+from taimatsu.ops.reducing import Wide
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+def reduction_of(name: str, size_average: Any, reduce: Any, reduction: str) -> str:
+    """The reduction that is meant, with the legacy arguments ``size_average`` and ``reduce``."""
+    if size_average is not None or reduce is not None:
+        if reduce is False:
+            reduction = "none"
+        else:
+            reduction = "sum" if size_average is False else "mean"
+        warnings.warn(
+            "size_average and reduce args will be deprecated, please use "
+            f"reduction='{reduction}' instead.",
+            stacklevel=3,
+        )
+    if reduction not in REDUCTIONS:
+        raise OperationError.make(
+            name,
+            f"{reduction} is not a valid value for reduction",
+            hint="use 'none', 'mean' or 'sum'",
+            kind=ValueError,
+        )
+    return reduction
+
+
+def reduced(loss: Any, reduction: str) -> Any:
+    """The elements of a loss tensor, their mean or their sum."""
+    return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
+
+
+class OfClasses(Wide, abstract=True):
+    """Base of nll_loss and its gradient: labels, their weights, and the check of labels."""
+
+    hidden = True
+    checked = True
+
+    def check_labels(self, target: np.ndarray | None, classes: int, ignore_index: int) -> None:
+        """IndexError for a label that is no class; None (not known yet) passes."""
+        if target is None or target.size == 0:
+            return
+        bad = (target != ignore_index) & ((target < 0) | (target >= classes))
+        if bad.any():
+            label = target[bad].reshape(-1)[0]
+            raise OperationError.make(
+                "nll_loss",
+                f"Target {label} is out of bounds.",
+                hint=f"labels of {classes} classes run from 0 to {classes - 1} "
+                f"(ignore_index={ignore_index} is skipped); does the last layer have an output "
+                "for every class?",
+                kind=IndexError,
+            )
+
+
+def _label_weights(
+    target: np.ndarray, weight: np.ndarray | None, ignore_index: int, dtype: np.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels with the ignored ones as class 0, and each label's weight (0 for the ignored)."""
+    kept = target != ignore_index
+    labels = np.where(kept, target, 0).astype(np.int64)
+    weights = np.ones(labels.shape, dtype) if weight is None else weight[labels]
+    return labels, np.where(kept, weights, dtype.type(0))
+
+
+@register
+class NllLoss(OfClasses):
+    """-weight[t] * input[t]: input (N, C, *k) or (C,), target (N, *k) or ()."""
+
+    saves = {"input": ("target", "weight")}
+
+    def infer(
+        self,
+        input: Meta,
+        target: Meta,
+        weight: Meta | None,
+        *,
+        reduction: str,
+        ignore_index: int,
+        classes: int,
+    ) -> Meta:
+        _check_nll(input, target, weight, classes)
+        return meta(target.shape if reduction == "none" else (), input.dtype)
+
+    def check(
+        self, input: Any, target: Any, weight: Any, *, reduction: str, ignore_index: int, classes: int
+    ) -> None:
+        self.check_labels(target, classes, ignore_index)
+
+    def reference(
+        self,
+        input: np.ndarray,
+        target: np.ndarray,
+        weight: np.ndarray | None,
+        *,
+        reduction: str,
+        ignore_index: int,
+        classes: int,
+    ) -> np.ndarray:
+        self.check_labels(target, classes, ignore_index)
+        labels, weights = _label_weights(target, weight, ignore_index, input.dtype)
+        axis = min(1, input.ndim - 1)
+        chosen = np.take_along_axis(input, np.expand_dims(labels, axis), axis).squeeze(axis)
+        loss = np.where(weights == 0, input.dtype.type(0), -weights * chosen)
+        if reduction == "none":
+            return loss
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return loss.sum() / weights.sum() if reduction == "mean" else loss.sum()
+
+    def gradient(
+        self,
+        g: Any,
+        out: Any,
+        input: Any,
+        target: Any,
+        weight: Any,
+        *,
+        reduction: str,
+        ignore_index: int,
+        classes: int,
+    ) -> tuple:
+        def for_input() -> Any:
+            return NllLossGradient.apply(
+                g,
+                target,
+                weight,
+                reduction=reduction,
+                ignore_index=ignore_index,
+                classes=classes,
+                shape=tuple(input.shape),
+            )
+
+        return for_input, None, None
+
+    def backward_name_for(self, inputs: tuple, attributes: dict) -> str:
+        return "NllLossBackward0" if inputs[0].ndim <= 2 else "NllLoss2DBackward0"
+
+
+@register
+class NllLossGradient(OfClasses):
+    """The gradient of nll_loss for its input: -weight[t] * g at the labels, zero elsewhere."""
+
+    saves = {"g": ("target", "weight")}
+
+    def infer(
+        self,
+        g: Meta,
+        target: Meta,
+        weight: Meta | None,
+        *,
+        reduction: str,
+        ignore_index: int,
+        classes: int,
+        shape: tuple[int, ...],
+    ) -> Meta:
+        return meta(shape, g.dtype)
+
+    def check(self, *inputs: Any, **attributes: Any) -> None:
+        """The labels were checked when the loss was computed."""
+
+    def reference(
+        self,
+        g: np.ndarray,
+        target: np.ndarray,
+        weight: np.ndarray | None,
+        *,
+        reduction: str,
+        ignore_index: int,
+        classes: int,
+        shape: tuple[int, ...],
+    ) -> np.ndarray:
+        labels, weights = _label_weights(target, weight, ignore_index, g.dtype)
+        if reduction == "mean":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                scale = g / weights.sum()
+        else:
+            scale = g
+        values = np.where(weights == 0, g.dtype.type(0), -weights * scale)
+        axis = min(1, len(shape) - 1)
+        out = np.zeros(shape, g.dtype)
+        places, values = np.expand_dims(labels, axis), np.expand_dims(values, axis)
+        np.put_along_axis(out, places, values.astype(g.dtype), axis)
+        return out
+
+    def gradient(
+        self,
+        v: Any,
+        out: Any,
+        g: Any,
+        target: Any,
+        weight: Any,
+        *,
+        reduction: str,
+        ignore_index: int,
+        classes: int,
+        shape: tuple[int, ...],
+    ) -> tuple:
+        options = {"reduction": reduction, "ignore_index": ignore_index, "classes": classes}
+        return (lambda: NllLoss.apply(v, target, weight, **options)), None, None
+
+
+def _check_nll(input: Meta, target: Meta, weight: Meta | None, classes: int) -> None:
+    def refuse(
+        words: str, hint: str = "", kind: type[Exception] = RuntimeError, got: str = ""
+    ) -> Exception:
+        return OperationError.make("nll_loss", words, got, hint, kind)
+
+    if input.ndim == 0:
+        raise refuse("Expected 1 or more dimensions", got="got a scalar", kind=ValueError)
+    batched = input.ndim > 1
+    if batched and target.ndim and input.shape[0] != target.shape[0]:
+        raise refuse(
+            f"Expected input batch_size ({input.shape[0]}) to match target batch_size "
+            f"({target.shape[0]}).",
+            "every sample needs one label",
+            ValueError,
+        )
+    if target.ndim != max(input.ndim - 1, 0):
+        words = "0D or 1D target tensor expected, multi-target not supported"
+        if input.ndim > 2:
+            words = f"Expected target of {input.ndim - 1} dimensions {_without_classes(input)}"
+        hint = "the target holds class indices, one per sample"
+        if target.ndim == input.ndim and target.shape[-1] == classes:
+            hint = "one-hot labels: target.argmax(1) gives indices; or give probabilities (float)"
+        elif target.ndim == input.ndim and target.shape[-1] == 1:
+            hint = "target.squeeze(1) drops the dimension of extent 1"
+        raise refuse(words, hint, got=f"got input {list(input.shape)}, target {list(target.shape)}")
+    if batched and tuple(target.shape) != _without_classes(input):
+        raise refuse(
+            f"size mismatch (got input: {list(input.shape)} , target: {list(target.shape)}",
+            f"the target's shape should be {_without_classes(input)}",
+        )
+    if target.dtype not in (int64, uint8):
+        raise refuse(
+            "expected scalar type Long but found "
+            f"{target.dtype.scalar_type} (expected target dtype to be Long or Byte, but got "
+            f"{target.dtype.scalar_type})",
+            "labels are whole numbers: target.long() converts",
+        )
+    if weight is not None and tuple(weight.shape) != (classes,):
+        raise refuse(
+            f"weight tensor should be defined either for all {classes} classes or no classes but "
+            f"got weight tensor of shape: {list(weight.shape)}"
+        )
+
+
+def _without_classes(input: Meta) -> tuple[int, ...]:
+    return (input.shape[0], *input.shape[2:])
+
+
+def _nll_samples() -> Iterator[Sample]:
+    target = integers(4, high=3)
+    yield Sample(array(4, 3), target)
+    yield Sample(array(4, 3), target, array(3, low=0.1), reduction="sum")
+    yield Sample(array(4, 3), target, ignore_index=1, reduction="none")
+    yield Sample(array(2, 3, 4, 2), integers(2, 4, 2, high=3))
+    yield Sample(array(3), np.array(2))
+
+
+@composite("nn.functional.nll_loss", samples=_nll_samples)
+def nll_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+) -> Any:
+    """Negative log likelihood: input (N, C, *k) log-probabilities, target (N, *k) class indices.
+
+    ``weight`` (C,) scales the classes (and "mean" divides by the labels' weights); labels equal
+    to ``ignore_index`` count for nothing. Raises IndexError for a label that is no class.
+    """
+    reduction = reduction_of("nll_loss", size_average, reduce, reduction)
+    classes = input.shape[min(1, input.ndim - 1)] if input.ndim else 0
+    return NllLoss.apply(
+        input, target, weight, reduction=reduction, ignore_index=ignore_index, classes=classes
+    )
+
+
+def _entropy_samples() -> Iterator[Sample]:
+    target = integers(4, high=3)
+    yield Sample(array(4, 3), target, dtypes=("float32", "float64", "bfloat16"))
+    yield Sample(array(4, 3), target, array(3, low=0.1), label_smoothing=0.1)
+    yield Sample(array(4, 3), target, ignore_index=1, reduction="none", label_smoothing=0.2)
+    yield Sample(array(2, 3, 4), integers(2, 4, high=3), reduction="sum")
+    yield Sample(array(3), np.array(2))
+    yield Sample(array(4, 3), array(4, 3, low=0, seed=1), label_smoothing=0.1)
+
+
+@composite("nn.functional.cross_entropy", samples=_entropy_samples)
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    ignore_index: int = -100,
+    reduce: Any = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Any:
+    """Cross entropy between scores (N, C, *k) (logits) and labels.
+
+    target: class indices (N, *k) of int64, or class probabilities of the input's shape.
+    ``weight`` (C,) scales the classes; ``label_smoothing`` in [0, 1] mixes in the uniform
+    distribution (Szegedy et al. 2016). Raises for labels, shapes and dtypes that do not fit.
+    """
+    reduction = reduction_of("cross_entropy", size_average, reduce, reduction)
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise OperationError.make(
+            "cross_entropy",
+            f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}",
+        )
+    log_p = input.log_softmax(min(1, max(input.ndim - 1, 0)))
+    if tuple(target.shape) == tuple(input.shape) and input.ndim:
+        return _with_probabilities(log_p, target, weight, reduction, label_smoothing)
+    loss = nll_loss(log_p, target, weight, None, ignore_index, None, reduction)
+    if label_smoothing == 0.0:
+        return loss
+    smooth = _uniform_loss(log_p, target, weight, ignore_index, reduction)
+    classes = log_p.shape[min(1, log_p.ndim - 1)]
+    return loss * (1 - label_smoothing) + smooth * (label_smoothing / classes)
+
+
+def _per_class(weight: Any, like: Any) -> Any:
+    """Class weights in a shape that broadcasts against scores (N, C, *k)."""
+    return weight if like.ndim == 1 else weight.reshape(1, -1, *(1,) * (like.ndim - 2))
+
+
+def _with_probabilities(
+    log_p: Any, target: Any, weight: Any, reduction: str, smoothing: float
+) -> Any:
+    if not target.dtype.is_floating_point:
+        raise OperationError.make(
+            "cross_entropy",
+            "Expected floating point type for target with class probabilities, got "
+            f"{target.dtype.scalar_type}",
+            hint="one-hot labels: target.argmax(1) gives class indices, target.float() "
+            "probabilities",
+        )
+    axis = min(1, log_p.ndim - 1)
+    if smoothing > 0:
+        target = target * (1 - smoothing) + smoothing / log_p.shape[axis]
+    terms = log_p * target
+    if weight is not None:
+        terms = terms * _per_class(weight, log_p)
+    if reduction == "none":
+        return -terms.sum(axis)
+    total = -terms.sum()
+    if reduction == "sum":
+        return total
+    return total / (log_p.numel() // log_p.shape[axis] if log_p.numel() else 0)
+
+
+def _uniform_loss(
+    log_p: Any, target: Any, weight: Any, ignore_index: int, reduction: str
+) -> Any:
+    """The loss against the uniform distribution (times the number of classes)."""
+    axis = min(1, log_p.ndim - 1)
+    terms = log_p if weight is None else log_p * _per_class(weight, log_p)
+    ignored = target == ignore_index
+    loss = (-terms.sum(axis)).masked_fill(ignored, 0)
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if weight is None:
+        return loss.sum() / (~ignored).sum()
+    labels = target.masked_fill(ignored, 0)
+    of_labels = weight.take(labels.long()).masked_fill(ignored, 0)
+    return loss.sum() / of_labels.sum()
