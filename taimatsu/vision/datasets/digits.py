@@ -25,8 +25,9 @@ _SPLIT_SEED = 0
 class Digits(MNIST):
     """1797 handwritten digits with the interface of :class:`MNIST`; the files are in the package.
 
-    The images, 8 by 8 with values 0 to 16, are enlarged to 28 by 28 with values 0 to 255 by
-    antialiased cubic interpolation, rounded and clipped. The test part is 36 images of each class
+    The images, 8 by 8 with values 0 to 16, get a black border of one pixel (the digits touch the
+    edges, MNIST's do not) and are enlarged from 10 by 10 to 28 by 28 by cubic interpolation, scaled
+    to 0 to 255, rounded and clipped. The test part is 36 images of each class
     (360), chosen at random once for all; the other 1437 are the training part.
 
     E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits. UCI Machine Learning
@@ -68,7 +69,8 @@ class Digits(MNIST):
 def _images_and_labels() -> tuple[np.ndarray, np.ndarray]:
     small = read_idx(os.path.join(_FOLDER, "digits-images-idx3-ubyte.gz"), 3, np.uint8)
     labels = read_idx(os.path.join(_FOLDER, "digits-labels-idx1-ubyte.gz"), 1, np.uint8)
-    large = resample(small, _SIDE, _SIDE, "bicubic") * (255 / _BRIGHTEST)
+    framed = np.pad(small, ((0, 0), (1, 1), (1, 1)))
+    large = resample(framed, _SIDE, _SIDE, "bicubic") * (255 / _BRIGHTEST)
     return np.clip(np.rint(large), 0, 255).astype(np.uint8), labels
 
 

@@ -1,0 +1,1 @@
+"""Programs to run as they are: ``python -m taimatsu.examples.digits``."""
