@@ -29,6 +29,11 @@ class Flag(NamedTuple):
 
 FLAGS: tuple[Flag, ...] = (
     Flag(
+        "TAIMATSU_DEVICE",
+        "",
+        "`cpu` makes every device a program asks for mean the CPU (`taimatsu run --device cpu`)",
+    ),
+    Flag(
         "TAIMATSU_EAGER",
         False,
         "1 carries out each operation at once on the NumPy reference, without recording",
@@ -76,6 +81,7 @@ def read_flag(flag: Flag, text: str | None) -> bool | int | str:
 class Config:
     """The values of all flags, one attribute each."""
 
+    device: str
     eager: bool
     log: str
     profile: bool
