@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import recorder
+from taimatsu import dtypes, recorder
 from taimatsu.ir.meta import meta
 from taimatsu.ops.base import REGISTRY, Operation, Sample, array, composite, integers, register
 from taimatsu.ops.elementwise import (
@@ -167,7 +167,9 @@ def _random_slopes(input: Any, lower: float, upper: float) -> Any:
     """One draw for each element that is not positive, in their order, as PyTorch draws."""
     values = np.asarray(recorder.value(input))
     negative = values <= 0
-    draws = input.new_empty((int(negative.sum()),)).double().uniform_(lower, upper)
+    count = int(negative.sum())
+    full: Any = REGISTRY["full_value"]
+    draws = full.apply(0.0, shape=(count,), dtype=dtypes.float64).uniform_(lower, upper)
     slopes = np.ones(values.shape, values.dtype)
     slopes[negative] = recorder.value(draws).astype(values.dtype)
     return recorder.constant(slopes)
@@ -338,7 +340,7 @@ class Mish(Activation):
         return input * np.tanh(np.log1p(np.exp(input)))
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        curve = Softplus(input).tanh()
+        curve = Softplus.apply(input, beta=1.0, threshold=20.0).tanh()
         return g * (curve + input * input.sigmoid() * (1 - curve * curve))
 
     samples = unary_samples(whole=False)

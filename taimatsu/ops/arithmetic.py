@@ -167,8 +167,9 @@ class Div(Arithmetic):
         # PyTorch writes number / x as x.reciprocal() * number: the same here, to the last bit
         (inverse,) = super().evaluate((1, inputs[1]), attributes, metas, outs)
         compute = outs[0].dtype
-        product = self.operand(inverse, compute) * self.operand(inputs[0], compute)
-        return (np.asarray(product, inverse.dtype),)
+        with np.errstate(all="ignore"):
+            product = self.operand(inverse, compute) * self.operand(inputs[0], compute)
+            return (np.asarray(product, inverse.dtype),)
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.true_divide(input, other)

@@ -79,7 +79,7 @@ class Elementwise(Operation, abstract=True):
         """The inputs as ``reference`` takes them: arrays of the working dtype, or None."""
         return [self.operand(x, compute) for x in inputs]
 
-    def operand(self, x: Any, compute: dtypes.dtype) -> np.ndarray | None:
+    def operand(self, x: Any, compute: dtypes.dtype) -> Any:
         """One input cast to the compute dtype (float32 for the 16-bit floats)."""
         if x is None:
             return None
@@ -160,7 +160,8 @@ def conj(x: Any) -> Any:
 
 def zeros(g: Any) -> Any:
     """The gradient of a function that is flat wherever it is differentiable."""
-    return REGISTRY["full_value"].apply(0, shape=tuple(g.shape), dtype=g.dtype)
+    full: Any = REGISTRY["full_value"]
+    return full.apply(0, shape=tuple(g.shape), dtype=g.dtype)
 
 
 # -- samples ---------------------------------------------------------------------------------

@@ -324,7 +324,6 @@ class Bound(Binary, abstract=True):
     """One bound, a number or a tensor."""
 
     inplace = True
-    saves = {"input": ("input", "bound"), "bound": ("input", "bound")}
 
     def unsupported(self, found: Any) -> Exception:
         return self.error("clamp is not supported for complex types", kind=NotImplementedError)

@@ -110,7 +110,7 @@ def _small_quantile(p: np.ndarray, guess: np.ndarray) -> np.ndarray:
 @composite("special.ndtr", samples=unary_samples())
 def ndtr(input: Any) -> Any:
     """The distribution function of the standard normal distribution."""
-    return Erfc(input * -math.sqrt(0.5)) * 0.5
+    return (input * -math.sqrt(0.5)).erfc() * 0.5
 
 
 @register
@@ -299,8 +299,10 @@ class Mvlgamma(FloatUnary):
 
     def reference(self, input: np.ndarray, *, p: int) -> np.ndarray:
         wide = np.asarray(input, np.float64)
-        total = sum(functions.lgamma(wide - i / 2) for i in range(p))
-        return total + p * (p - 1) / 4 * math.log(math.pi)
+        total = np.full_like(wide, p * (p - 1) / 4 * math.log(math.pi))
+        for i in range(p):
+            total += functions.lgamma(wide - i / 2)
+        return total
 
     def gradient(self, g: Any, out: Any, input: Any, *, p: int) -> Any:
         total = input.digamma()
