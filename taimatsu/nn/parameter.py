@@ -18,6 +18,8 @@ class Parameter(Tensor):
     it is a leaf, and requires a gradient unless ``requires_grad=False``.
     """
 
+    __slots__ = ()
+
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
         if data is None:
             data = empty(0)
@@ -26,7 +28,9 @@ class Parameter(Tensor):
                 f"[Parameter] expected data to be a Tensor, got {type(data).__name__}; "
                 "make one with tensor(data)"
             )
-        return Tensor._make_subclass(cls, data, requires_grad)
+        made = data.detach()
+        made.__class__ = cls  # the layout is Tensor's: only the type differs
+        return made.requires_grad_(requires_grad)
 
     def __init__(self, data: Tensor | None = None, requires_grad: bool = True) -> None:
         """Everything happens in ``__new__``."""

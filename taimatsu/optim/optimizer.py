@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import recorder
+from taimatsu import dtypes, recorder
 from taimatsu.autograd import enable_grad, no_grad, set_grad_enabled
 from taimatsu.nn.modules.hooks import RemovableHandle, add_hook
 from taimatsu.tensor import Tensor
@@ -359,7 +359,7 @@ def _fitted(value: Any, param: Tensor, key: Hashable = None) -> Any:
     """
     if isinstance(value, Tensor):
         if key == "step":
-            return value.to(dtype=recorder.constant(np.zeros((), np.float32)).dtype)
+            return value.to(dtype=dtypes.float32)
         if param.is_floating_point():
             return value.to(dtype=param.dtype, device=param.device)
         return value.to(device=param.device)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+from taimatsu import recorder
 from taimatsu.nn.modules.hooks import BackwardHooks, RemovableHandle, add_hook
 
 _global_forward_pre_hooks: OrderedDict[int, Callable] = OrderedDict()
@@ -14,6 +16,15 @@ _global_forward_hooks_with_kwargs: OrderedDict[int, bool] = OrderedDict()
 _global_forward_hooks_always_called: OrderedDict[int, bool] = OrderedDict()
 _global_backward_pre_hooks: OrderedDict[int, Callable] = OrderedDict()
 _global_backward_hooks: OrderedDict[int, Callable] = OrderedDict()
+
+
+class _Depth(threading.local):
+    """Per thread: how many module calls without gradients are inside one another."""
+
+    value: int = 0
+
+
+_depth = _Depth()
 
 INSTANCE_HOOKS = (
     "_forward_pre_hooks",
@@ -105,6 +116,17 @@ class HookedCalls:
         return self.register_full_backward_hook(hook)
 
     # -- the call ----------------------------------------------------------------------------
+
+    def _call_without_gradients(self, args: tuple, kwargs: dict) -> Any:
+        """A call under ``no_grad``; at the end of an outermost one the recording runs."""
+        _depth.value += 1
+        try:
+            result = (self._call_impl if self._hooked else self.forward)(*args, **kwargs)
+        finally:
+            _depth.value -= 1
+        if _depth.value == 0:
+            recorder.module_boundary()
+        return result
 
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         """A call of ``forward`` with every hook that applies."""

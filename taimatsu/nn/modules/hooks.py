@@ -130,7 +130,11 @@ class BackwardHooks:
 
     @staticmethod
     def _through(values: tuple, on_gradients: Callable) -> tuple[tuple, list[int]]:
-        positions = [i for i, v in enumerate(values) if isinstance(v, Tensor)]
+        positions = [
+            i
+            for i, v in enumerate(values)
+            if isinstance(v, Tensor) and (v.is_floating_point() or v.is_complex())
+        ]
         if not any(values[i].requires_grad for i in positions):
             return values, []
         made = _Boundary.apply(on_gradients, *(values[i] for i in positions))

@@ -21,6 +21,8 @@ from taimatsu.nn.modules.conversion import Conversion
 from taimatsu.nn.modules.hooks import RemovableHandle, add_hook
 from taimatsu.nn.modules.state import STATE_HOOKS, StateDict
 from taimatsu.nn.parameter import Buffer, Parameter
+from taimatsu.recorder import GRAD
+from taimatsu.recorder import local as recorder_local
 from taimatsu.tensor import Tensor
 
 __all__ = [
@@ -152,6 +154,8 @@ class Module(HookedCalls, StateDict, Conversion):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """``forward`` with the hooks around it; call the module, not ``forward``."""
+        if recorder_local.mode != GRAD:
+            return self._call_without_gradients(args, kwargs)
         if self._hooked:
             return self._call_impl(*args, **kwargs)
         return self.forward(*args, **kwargs)
