@@ -74,6 +74,8 @@ def window(
 ) -> np.ndarray:
     """The part of a flat buffer that a tensor sees (strides and offset count elements)."""
     size = buffer.itemsize
+    if 0 in shape:
+        offset = 0  # an empty view may begin past the end of its buffer
     return np.ndarray(
         shape,
         buffer.dtype,
