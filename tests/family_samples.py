@@ -14,10 +14,27 @@ from taimatsu.ops import REGISTRY, Operation
 from taimatsu.ops.base import Sample
 
 MODULES = (
-    "reductions", "cumulative", "softmax", "matmul", "products", "einsum", "sorting",
-    "statistics", "norms",
-)  # fmt: skip
-NO_DERIVATIVE = {"unique", "unique_consecutive", "bincount", "searchsorted", "bucketize"}
+    "reductions",
+    "cumulative",
+    "differences",
+    "histograms",
+    "softmax",
+    "matmul",
+    "products",
+    "einsum",
+    "sorting",
+    "statistics",
+    "norms",
+)
+NO_DERIVATIVE = {
+    "histogram",
+    "histogramdd",
+    "unique",
+    "unique_consecutive",
+    "bincount",
+    "searchsorted",
+    "bucketize",
+}
 
 
 def family(operation: Any) -> str:
@@ -60,8 +77,16 @@ def call(library: Any, name: str, sample: Sample, floating: str) -> list:
     """The results of one call, as a list of tensors."""
     args = [tensors(library, a, floating) for a in sample.args]
     kwargs = {k: tensors(library, v, floating) for k, v in sample.kwargs.items()}
-    made = function(library, name)(*args, **kwargs)
-    return list(made) if isinstance(made, tuple) else [made]
+    return list(flat(function(library, name)(*args, **kwargs)))
+
+
+def flat(made: Any) -> Iterator[Any]:
+    """The tensors in a result."""
+    if isinstance(made, tuple):
+        for part in made:
+            yield from flat(part)
+    else:
+        yield made
 
 
 def leaves(value: Any) -> Iterator[Any]:

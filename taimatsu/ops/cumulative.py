@@ -1,4 +1,4 @@
-"""Scans along one dimension: running sums, products and extremes, differences, trapezoids."""
+"""Scans along one dimension: running sums, products and extremes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from taimatsu import dtypes, return_types
 from taimatsu.dtypes import dtype as DType
 from taimatsu.ir.meta import Meta, meta
-from taimatsu.ops.base import REGISTRY, Sample, array, booleans, composite, integers, register
+from taimatsu.ops.base import REGISTRY, Sample, array, booleans, integers, register
 from taimatsu.ops.reducing import Accumulating, Wide, numpy_names, sum_result
 from taimatsu.ops.reductions import product_before
 from taimatsu.shapes import normalize_axis
@@ -226,78 +226,3 @@ class Cummin(RunningExtreme):
 
     def extreme(self) -> np.ufunc:
         return np.minimum
-
-
-# -- differences and trapezoids --------------------------------------------------------------
-
-
-def _diff_samples() -> Iterator[Sample]:
-    yield Sample(array(5))
-    yield Sample(array(3, 4), 2, 0)
-    yield Sample(array(3, 4), prepend=array(3, 1, seed=1), append=array(3, 2, seed=2))
-    yield Sample(booleans(6))
-
-
-@composite("diff", samples=_diff_samples)
-@numpy_names
-def diff(input: Any, n: int = 1, dim: int = -1, prepend: Any = None, append: Any = None) -> Any:
-    """Differences of neighbours along ``dim``, ``n`` times; booleans give logical xor.
-
-    Raises RuntimeError for 0-d inputs and negative ``n``.
-    """
-    if input.ndim == 0:
-        raise RuntimeError("diff expects input to be at least one-dimensional")
-    if n < 0:
-        raise RuntimeError(f"order must be non-negative but got {n}")
-    axis = normalize_axis(dim, input.ndim)
-    if n == 0:
-        return input
-    parts = [p for p in (prepend, input, append) if p is not None]
-    x = REGISTRY["cat"](parts, axis) if len(parts) > 1 else input
-    for _ in range(min(n, x.shape[axis])):
-        extent = x.shape[axis]
-        after = x.narrow(axis, 1, extent - 1)
-        before = x.narrow(axis, 0, extent - 1)
-        x = after.logical_xor(before) if x.dtype is dtypes.bool_ else after - before
-    return x
-
-
-def _trapezoids(y: Any, x: Any, dx: Any, dim: int) -> Any:
-    """The areas of the trapezoids between neighbours along ``dim``."""
-    axis = normalize_axis(dim, y.ndim)
-    extent = y.shape[axis]
-    if extent == 0:
-        return None
-    sums = y.narrow(axis, 0, extent - 1) + y.narrow(axis, 1, extent - 1)
-    if x is None:
-        return sums * (dx / 2)
-    if x.ndim == 1:
-        if x.shape[0] != extent:
-            raise RuntimeError(
-                "trapezoid: There must be one `x` value for each sample point; "
-                f"got {x.shape[0]} for {extent}"
-            )
-        steps = x.diff().reshape([-1] + [1] * (y.ndim - 1 - axis))
-    else:
-        steps = x.diff(dim=dim)
-    return sums * steps / 2
-
-
-def _trapezoid_samples() -> Iterator[Sample]:
-    yield Sample(array(5))
-    yield Sample(array(3, 4), dx=0.5, dim=0)
-    yield Sample(array(3, 4), array(4, seed=1))
-
-
-@composite("trapezoid", "trapz", methods=(), samples=_trapezoid_samples)
-def trapezoid(y: Any, x: Any = None, *, dx: Any = 1, dim: int = -1) -> Any:
-    """Integral of ``y`` along ``dim`` by the trapezoidal rule, at points ``x`` or ``dx`` apart."""
-    areas = _trapezoids(y, x, dx, dim)
-    return y.sum(dim) if areas is None else areas.sum(dim)
-
-
-@composite("cumulative_trapezoid", methods=(), samples=_trapezoid_samples)
-def cumulative_trapezoid(y: Any, x: Any = None, *, dx: Any = 1, dim: int = -1) -> Any:
-    """Running integral of ``y`` along ``dim`` by the trapezoidal rule."""
-    areas = _trapezoids(y, x, dx, dim)
-    return y if areas is None else areas.cumsum(dim)

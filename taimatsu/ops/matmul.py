@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes
+from taimatsu import dtypes, recorder
 from taimatsu.dtypes import dtype as DType
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
@@ -128,6 +128,9 @@ class Matmul(Wide):
     methods = ("matmul", "__matmul__")
     saves = {"input": ("other",), "other": ("input",)}
     samples = staticmethod(_matmul_samples)
+
+    def __call__(self, input: Any, other: Any) -> Any:
+        return recorder.apply(self, (input, other))
 
     def backward_name_for(self, inputs: tuple, attributes: dict) -> str:
         return _product_names.get((inputs[0].ndim, inputs[1].ndim), "UnsafeViewBackward0")

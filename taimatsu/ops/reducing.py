@@ -37,7 +37,7 @@ def axes_of(dim: Any, ndim: int) -> tuple[int, ...] | None:
 
     A 0-d tensor has no dimension to reduce, so its result is ``()``.
     """
-    if dim is None or dim in ((), []):
+    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         return None
     axes = sorted(normalize_axes(dim, ndim))
     return tuple(axes) if ndim else ()

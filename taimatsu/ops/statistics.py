@@ -1,8 +1,7 @@
-"""Statistics: variance, median, mode, quantiles, histograms, covariance."""
+"""Statistics: variance, median, mode, quantiles, covariance."""
 
 from __future__ import annotations
 
-import operator
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -412,94 +411,6 @@ def nanquantile(
 ) -> Any:
     """``quantile`` of the elements that are not NaN."""
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, skip_nan=True)
-
-
-# -- histograms ------------------------------------------------------------------------------
-
-
-def _histc_samples() -> Iterator[Sample]:
-    yield Sample(array(30), 5)
-    yield Sample(array(3, 10), bins=4, min=-1, max=1)
-    yield Sample(np.ones(4), 3)
-
-
-@register
-class Histc(Wide):
-    """How many elements fall into each of ``bins`` equal intervals between ``min`` and ``max``.
-
-    Elements outside are not counted. With ``min == max`` the data's own range is taken.
-    """
-
-    differentiable = False
-    samples = staticmethod(_histc_samples)
-
-    def __call__(self, input: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
-        return self.apply(input, bins=operator.index(bins), min=min, max=max)
-
-    def infer(self, input: Meta, *, bins: int, min: Any, max: Any) -> Meta:
-        if not input.dtype.is_floating_point:
-            raise self.error(
-                f"\"histogram_cpu\" not implemented for '{input.dtype.scalar_type}'",
-                hint="x.float() converts",
-                kind=NotImplementedError,
-            )
-        if bins <= 0:
-            raise self.error("torch.histc(): bins must be > 0", str(bins))
-        if max < min:
-            raise self.error("torch.histc(): max must be larger than min", f"{min} and {max}")
-        return meta((bins,), input.dtype)
-
-    def reference(self, input: np.ndarray, *, bins: int, min: Any, max: Any) -> np.ndarray:
-        x = input.reshape(-1)
-        if min == max and x.size:
-            min, max = x.min(), x.max()
-        if min == max:
-            min, max = min - 1, max + 1
-        if not (np.isfinite(min) and np.isfinite(max)):
-            raise self.error("torch.histc: range of [min, max] is not finite", f"[{min}, {max}]")
-        kind = x.dtype.type
-        low, high = kind(min), kind(max)
-        inside = x[(x >= low) & (x <= high)]
-        place = ((inside - low) / (high - low) * kind(bins)).astype(np.int64)
-        return np.bincount(np.minimum(place, bins - 1), minlength=bins).astype(x.dtype)
-
-
-def _bincount_samples() -> Iterator[Sample]:
-    yield Sample(integers(20))
-    yield Sample(integers(6), array(6), 12)
-
-
-@composite("bincount", samples=_bincount_samples)
-def bincount(input: Any, weights: Any = None, minlength: int = 0) -> Any:
-    """How often each non-negative integer occurs, or the sum of its ``weights``.
-
-    The result has as many elements as the largest integer asks for, so pending work is carried
-    out.
-    """
-    values = recorder.value(input)
-    if values.dtype.kind not in "iu":
-        raise OperationError.make(
-            "bincount",
-            f"\"bincount_cpu\" not implemented for '{input.dtype.scalar_type}'",
-            kind=NotImplementedError,
-        )
-    if values.ndim != 1 or (values.size and values.min() < 0):
-        raise OperationError.make(
-            "bincount", "bincount only supports 1-d non-negative integral inputs."
-        )
-    if minlength < 0:
-        raise OperationError.make("bincount", "minlength should be >= 0", str(minlength))
-    if weights is None:
-        return recorder.constant(np.bincount(values, minlength=minlength))
-    weight = recorder.value(weights)
-    if weight.shape != values.shape:
-        raise OperationError.make(
-            "bincount",
-            "weights should be 1-d and have the same length as input",
-            f"shapes {list(weight.shape)} and {list(values.shape)}",
-        )
-    made = np.bincount(values, weight, minlength)
-    return recorder.constant(made.astype(np.float32) if weights.dtype is dtypes.float32 else made)
 
 
 # -- covariance ------------------------------------------------------------------------------

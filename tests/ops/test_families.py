@@ -29,7 +29,7 @@ def as_array(tensor: Any) -> np.ndarray:
     return np.asarray(tensor.detach().numpy())
 
 
-@pytest.mark.parametrize(("name", "sample"), cases())
+@pytest.mark.parametrize(("name", "sample"), list(cases()))
 def test_agrees_with_pytorch(torch: Any, name: str, sample: Sample) -> None:
     for floating in {"float64", *sample.dtypes}:
         ours = call(taimatsu, name, sample, floating)
@@ -44,7 +44,7 @@ def test_agrees_with_pytorch(torch: Any, name: str, sample: Sample) -> None:
             )
 
 
-@pytest.mark.parametrize(("name", "sample"), cases())
+@pytest.mark.parametrize(("name", "sample"), list(cases()))
 def test_gradients_of_both_orders(name: str, sample: Sample) -> None:
     args = [tensors(taimatsu, a, "float64") for a in sample.args]
     kwargs = {k: tensors(taimatsu, v, "float64") for k, v in sample.kwargs.items()}
