@@ -482,8 +482,11 @@ def region_positions(size: Sequence[int], stride: Sequence[int]) -> np.ndarray:
 
 
 @register
-class AsStridedScatter(Operation):
-    """A copy of ``input`` with the elements that a layout sees replaced by ``src``."""
+class RegionScatter(Operation):
+    """A copy of ``input`` with the elements that a layout sees replaced by ``src``.
+
+    The layout is a start and strides over ``input`` in row-major order.
+    """
 
     hidden = True
 
@@ -499,12 +502,12 @@ class AsStridedScatter(Operation):
     def gradient(self, g, out, input, src, start, *, stride):
         whole = g.contiguous()
         region = Region.make(whole, start, size=tuple(src.shape), stride=stride)
-        return lambda: AsStridedScatter.apply(whole, zeros_like(region), start, stride=stride), region
+        return lambda: RegionScatter.apply(whole, zeros_like(region), start, stride=stride), region
 
 
 @register
 class Region(ViewOperation):
-    """A region of a contiguous tensor; the inverse of ``AsStridedScatter``."""
+    """A region of a contiguous tensor; the inverse of ``RegionScatter``."""
 
     name = "region"
     backward_name = "AsStridedBackward0"
@@ -538,7 +541,7 @@ class CopySlices(ViewOperation):
         region = Region.make(whole, start, size=size, stride=stride)
 
         def rest():
-            cleared = AsStridedScatter.apply(whole, zeros_like(region), start, stride=stride)
+            cleared = RegionScatter.apply(whole, zeros_like(region), start, stride=stride)
             return cleared.permute(back)
 
         return rest, region
@@ -551,7 +554,7 @@ def zeros_like(tensor: Any) -> Any:
 def put_region(g: Any, whole: Any, part: Any, stride: tuple[int, ...], start: int) -> Any:
     """Zeros of ``whole``'s shape with ``g`` where a view (row-major strides) saw it."""
     zeros = recorder.constant(np.zeros(tuple(whole.shape), g.dtype.numpy))
-    return AsStridedScatter.apply(zeros, g, start, stride=tuple(stride))
+    return RegionScatter.apply(zeros, g, start, stride=tuple(stride))
 
 
 # -- functions made of views -------------------------------------------------------------------
