@@ -95,7 +95,8 @@ _Q3 = (
 def _polynomial(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
     result = np.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
-        result = result * x + c
+        result *= x
+        result += c
     return result
 
 
@@ -103,42 +104,54 @@ def _ratio(p: tuple[float, ...], q: tuple[float, ...], x: np.ndarray) -> np.ndar
     return _polynomial(p, x) / _polynomial(q, x)
 
 
-def _tail(x: np.ndarray) -> np.ndarray:
+def _near(size: np.ndarray) -> np.ndarray:
+    """``erf(x) / x - 1`` for 0 <= x < 0.84375."""
+    return _ratio(_P0, _Q0, size * size)
+
+
+def _middle(size: np.ndarray) -> np.ndarray:
+    """``erf(x) - _ERX`` for 0.84375 <= x < 1.25."""
+    return _ratio(_P1, _Q1, size - 1)
+
+
+def _tail(size: np.ndarray) -> np.ndarray:
     """``erfc(x)`` for x >= 1.25: exp(-x^2) is split so that the square is exact."""
+    x = np.minimum(size, 28.0)  # the result is 0 from there on
     inverse = 1 / (x * x)
     ratio = np.where(x < 1 / 0.35, _ratio(_P2, _Q2, inverse), _ratio(_P3, _Q3, inverse))
     high = x.astype(np.float32).astype(np.float64)
     return np.exp(-high * high - 0.5625) * np.exp((high - x) * (high + x) + ratio) / x
 
 
-def _pieces(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """|x|, and for the central pieces erf near 0, and erf's and erfc's distance from ``_ERX``."""
-    size = np.abs(x)
-    near = size + size * _ratio(_P0, _Q0, size * size)
-    middle = _ratio(_P1, _Q1, size - 1)
-    far = _tail(np.where(size < 1.25, 1.25, np.minimum(size, 28.0)))
-    return size, near, middle, far
+def _erfc_center(size: np.ndarray) -> np.ndarray:
+    """``erfc(x)`` for 0 <= x < 0.84375; past 1/4 taken from 1/2, where nothing cancels."""
+    ratio = _near(size)
+    return np.where(size < 0.25, 1 - (size + size * ratio), 0.5 - (size * ratio + (size - 0.5)))
+
+
+def _intervals(size: np.ndarray) -> list[np.ndarray]:
+    return [size < 0.84375, (size >= 0.84375) & (size < 1.25)]
 
 
 def erf(x: np.ndarray) -> np.ndarray:
-    """The error function, ``2 / sqrt(pi) * integral of exp(-t^2) from 0 to x``."""
-    x = np.asarray(x, np.float64)
-    size, near, middle, far = _pieces(x)
-    result = np.where(size < 0.84375, near, np.where(size < 1.25, _ERX + middle, 1 - far))
-    return np.where(np.isnan(x), x, np.copysign(result, x))
+    """The error function, ``2 / sqrt(pi) * integral of exp(-t^2) from 0 to x``.
+
+    float32 stays float32: nothing cancels, so its own precision suffices.
+    """
+    x = np.asarray(x)
+    size = np.abs(x)
+    pieces = [lambda t: t + t * _near(t), lambda t: _ERX + _middle(t), lambda t: 1 - _tail(t)]
+    return np.copysign(np.piecewise(size, _intervals(size), pieces), x)
 
 
 def erfc(x: np.ndarray) -> np.ndarray:
     """``1 - erf(x)``, accurate where it is small."""
     x = np.asarray(x, np.float64)
-    size, near, middle, far = _pieces(x)
-    # close to 1/2 the difference is taken from 1/2, where nothing cancels
-    ratio = _ratio(_P0, _Q0, size * size)
-    center = np.where(size < 0.25, 1 - near, 0.5 - (size * ratio + (size - 0.5)))
-    right = np.where(size < 0.84375, center, np.where(size < 1.25, 1 - _ERX - middle, far))
+    size = np.abs(x)
+    pieces = [_erfc_center, lambda t: 1 - _ERX - _middle(t), _tail]
+    right = np.piecewise(size, _intervals(size), pieces)
     right = np.where(size > 28, 0.0, right)
-    left = np.where(size < 0.84375, 1 + near, np.where(size < 1.25, 1 + _ERX + middle, 2 - far))
-    return np.where(np.isnan(x), x, np.where(x < 0, left, right))
+    return np.where(x < 0, 2 - right, right)
 
 
 def erfinv(y: np.ndarray) -> np.ndarray:
