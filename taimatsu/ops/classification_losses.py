@@ -97,7 +97,14 @@ class NllLoss(OfClasses):
         return meta(target.shape if reduction == "none" else (), input.dtype)
 
     def check(
-        self, input: Any, target: Any, weight: Any, *, reduction: str, ignore_index: int, classes: int
+        self,
+        input: Any,
+        target: Any,
+        weight: Any,
+        *,
+        reduction: str,
+        ignore_index: int,
+        classes: int,
     ) -> None:
         self.check_labels(target, classes, ignore_index)
 
@@ -367,9 +374,7 @@ def _with_probabilities(
     return total / (log_p.numel() // log_p.shape[axis] if log_p.numel() else 0)
 
 
-def _uniform_loss(
-    log_p: Any, target: Any, weight: Any, ignore_index: int, reduction: str
-) -> Any:
+def _uniform_loss(log_p: Any, target: Any, weight: Any, ignore_index: int, reduction: str) -> Any:
     """The loss against the uniform distribution (times the number of classes)."""
     axis = min(1, log_p.ndim - 1)
     terms = log_p if weight is None else log_p * _per_class(weight, log_p)

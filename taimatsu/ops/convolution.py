@@ -13,10 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu.dtypes import dtype as DType  # noqa: N812 (attributes are called dtype)
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Sample, array, composite, register
+from taimatsu.ops.convolution_rules import (
+    check_channels,
+    check_types,
+    check_window,
+    convolved_extents,
+    transposed_extents,
+)
 from taimatsu.ops.padding import pad
 from taimatsu.ops.reducing import Wide
 from taimatsu.ops.windows import (
@@ -26,25 +32,10 @@ from taimatsu.ops.windows import (
     overlap_add,
     pad_spatial,
     sample_chunks,
-    times,
     unpad_spatial,
     window_count,
     windows,
 )
-
-_C_NAMES = {
-    "uint8": "unsigned char",
-    "int8": "signed char",
-    "int64": "long int",
-    "int32": "int",
-    "int16": "short int",
-    "float16": "c10::Half",
-    "bfloat16": "c10::BFloat16",
-    "float32": "float",
-    "float64": "double",
-    "complex64": "c10::complex<float>",
-    "complex128": "c10::complex<double>",
-}
 
 
 @register
@@ -73,17 +64,17 @@ class Convolution(Wide):
         groups: int,
     ) -> Meta:
         name = f"conv{'_transpose' * transposed}{len(stride)}d"
-        _check_channels(name, input, weight, bias, transposed, groups)
-        _check_types(name, input.dtype, weight.dtype, bias and bias.dtype)
+        check_channels(name, input, weight, bias, transposed, groups)
+        check_types(name, input.dtype, weight.dtype, bias and bias.dtype)
         kernel = weight.shape[2:]
         if transposed:
             channels = weight.shape[1] * groups
-            extents = _transposed_extents(
+            extents = transposed_extents(
                 name, input, kernel, stride, padding, dilation, output_padding
             )
         else:
             channels = weight.shape[0]
-            extents = _extents(name, input, kernel, stride, padding, dilation)
+            extents = convolved_extents(name, input, kernel, stride, padding, dilation)
         return meta((input.shape[0], channels, *extents), input.dtype)
 
     def reference(
@@ -127,7 +118,8 @@ class Convolution(Wide):
         def for_input() -> Any:
             kernel = conjugate(weight)
             if transposed:
-                return convolve(g, kernel, groups=groups, **window)
+                found = convolve(g, kernel, groups=groups, **window)
+                return _narrowed(found, input.shape[2:])
             return convolve_transposed(g, kernel, input.shape[2:], groups=groups, **window)
 
         def for_weight() -> Any:
@@ -213,7 +205,7 @@ class ConvolutionWeight(Wide):
             return convolve_transposed(conjugate(g), v, input.shape[2:], **window)
 
         def for_g() -> Any:
-            return convolve(conjugate(input), v, **window)
+            return _narrowed(convolve(conjugate(input), v, **window), g.shape[2:])
 
         return for_input, for_g
 
@@ -245,6 +237,14 @@ def convolve(
         output_padding=(0,) * len(stride),
         groups=groups,
     )
+
+
+def _narrowed(image: Any, extents: Extents) -> Any:
+    """Without the last windows, which an output padding beyond the stride adds."""
+    for d, extent in enumerate(extents, 2):
+        if image.shape[d] != extent:
+            image = image.narrow(d, 0, extent)
+    return image
 
 
 def convolve_transposed(
@@ -330,127 +330,6 @@ def _spread(
     return np.ascontiguousarray(unpad_spatial(out, padding))
 
 
-# -- shapes and errors -------------------------------------------------------------------------
-
-
-def _check_channels(
-    name: str, input: Meta, weight: Meta, bias: Meta | None, transposed: bool, groups: int
-) -> None:
-    def refuse(words: str, hint: str = "") -> Exception:
-        return OperationError.make(name, words, hint=hint)
-
-    size = list(weight.shape)
-    if groups <= 0:
-        raise refuse("non-positive groups is not supported")
-    if weight.ndim != input.ndim:
-        raise refuse(
-            f"Expected {input.ndim}-dimensional weight for {input.ndim}-dimensional input "
-            f"{list(input.shape)}, but got {weight.ndim}-dimensional weight of size {size} instead"
-        )
-    given = f"Given {'transposed=1' if transposed else f'groups={groups}'}, weight of size {size}, "
-    if weight.shape[0] % groups:
-        raise refuse(
-            f"Given groups={groups}, expected weight to be divisible by {groups} at dimension 0, "
-            f"but got weight of size {size} instead"
-        )
-    channels = weight.shape[0] if transposed else weight.shape[1] * groups
-    if input.shape[1] != channels:
-        raise refuse(
-            f"{given}expected input{list(input.shape)} to have {channels} channels, "
-            f"but got {input.shape[1]} channels instead",
-            _channels_hint(input, channels),
-        )
-    outs = weight.shape[1] * groups if transposed else weight.shape[0]
-    if bias is not None and tuple(bias.shape) != (outs,):
-        raise refuse(
-            f"{given}expected bias to be 1-dimensional with {outs} elements, "
-            f"but got bias of size {list(bias.shape)} instead"
-        )
-
-
-def _channels_hint(input: Meta, channels: int) -> str:
-    if input.ndim > 2 and input.shape[-1] == channels:
-        order = (0, input.ndim - 1, *range(1, input.ndim - 1))
-        return (
-            "the channels look to be the last dimension, as in NumPy images: "
-            f"x.permute{order} puts them first"
-        )
-    if channels == 1:
-        return "x.unsqueeze(1) adds the channel dimension that images without colour lack"
-    return f"the layer was made for {channels} input channels (dimension 1)"
-
-
-def _check_types(name: str, input: DType, weight: DType, bias: DType | None) -> None:
-    which, other = ("weight", weight) if input is not weight else ("bias", bias)
-    if other is None or input is other:
-        return
-    if bias is not None:
-        which = "bias"
-    given, wanted = (_C_NAMES.get(d.name, d.name) for d in (input, other))
-    hint = f"x.to({other!r}) converts the input"
-    if input.category <= 1:
-        hint = "convert the input: x.float() (and / 255 for 8-bit images)"
-    raise OperationError.make(
-        name,
-        f"Input type ({given}) and {which} type ({wanted}) should be the same "
-        f"(expected scalar type {input.scalar_type} but found {other.scalar_type})",
-        hint=hint,
-    )
-
-
-def _extents(
-    name: str, input: Meta, kernel: Extents, stride: Extents, padding: Extents, dilation: Extents
-) -> Extents:
-    extents = tuple(map(window_count, input.shape[2:], kernel, stride, padding, dilation))
-    if min(extents) < 1:
-        padded = [n + 2 * p for n, p in zip(input.shape[2:], padding, strict=True)]
-        span = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-        raise OperationError.make(
-            name,
-            f"Calculated padded input size per channel: ({times(padded)}). "
-            f"Kernel size: ({times(span)}). Kernel size can't be greater than actual input size",
-            hint="use padding, a smaller kernel, or fewer layers that shrink the image before",
-        )
-    return extents
-
-
-def _transposed_extents(
-    name: str,
-    input: Meta,
-    kernel: Extents,
-    stride: Extents,
-    padding: Extents,
-    dilation: Extents,
-    output_padding: Extents,
-) -> Extents:
-    extents = tuple(
-        (n - 1) * s - 2 * p + d * (k - 1) + extra + 1
-        for n, k, s, p, d, extra in zip(
-            input.shape[2:], kernel, stride, padding, dilation, output_padding, strict=True
-        )
-    )
-    if min(extents) < 1:
-        raise OperationError.make(
-            name,
-            f"Given input size per channel: ({times(input.shape[2:])}). Calculated output size "
-            f"per channel: ({times(extents)}). Output size is too small",
-        )
-    return extents
-
-
-def _check_window(name: str, stride: Extents, padding: Extents, dilation: Extents) -> None:
-    words = ""
-    if min(padding) < 0:
-        words = "negative padding is not supported"
-    elif min(stride) <= 0:
-        words = "non-positive stride is not supported"
-    elif min(dilation) <= 0:
-        words = "dilation should be greater than zero"
-    if words:
-        got = f"got stride={list(stride)}, padding={list(padding)}, dilation={list(dilation)}"
-        raise OperationError.make(name, words, got)
-
-
 # -- public functions --------------------------------------------------------------------------
 
 
@@ -474,7 +353,7 @@ def _convolution(n: int) -> Callable:
             image, paddings = _named_padding(name, image, weight, padding, strides, dilations)
         else:
             paddings = ntuple(name, "padding", padding, n)
-        _check_window(name, strides, paddings, dilations)
+        check_window(name, strides, paddings, dilations)
         out = convolve(
             image,
             weight,
@@ -540,10 +419,8 @@ def _transposed_convolution(n: int) -> Callable:
         paddings = ntuple(name, "padding", padding, n)
         dilations = ntuple(name, "dilation", dilation, n)
         extra = ntuple(name, "output_padding", output_padding, n)
-        _check_window(name, strides, paddings, dilations)
-        if any(
-            e < 0 or e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)
-        ):
+        check_window(name, strides, paddings, dilations)
+        if any(e < 0 or e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
             raise OperationError.make(
                 name,
                 "output padding must be smaller than either stride or dilation",

@@ -12,6 +12,7 @@ from taimatsu.dtypes import int32, int64
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Sample, array, composite, integers, register
+from taimatsu.ops.filling import filled
 from taimatsu.ops.reducing import Wide
 
 
@@ -129,8 +130,8 @@ class EmbeddingGradient(ByRow):
             view = (*indices.shape, *(1,) * (found.ndim - indices.ndim))
             if by_frequency:
                 flat = indices.reshape(-1).long()
-                ones = v.new_ones(flat.shape)
-                times = v.new_zeros((rows,)).index_add(0, flat, ones).take(flat)
+                ones = filled(flat.shape, 1, v.dtype)
+                times = filled((rows,), 0, v.dtype).index_add(0, flat, ones).take(flat)
                 found = found / times.reshape(view)
             if padding_idx >= 0:
                 found = found.masked_fill((indices == padding_idx).reshape(view), 0)
@@ -267,7 +268,7 @@ def embedding_bag(
 
 
 def _over_bags(rows: Any, of_bag: np.ndarray, bags: int, mode: str) -> Any:
-    empty = rows.new_zeros((bags, rows.shape[1]))
+    empty = filled((bags, rows.shape[1]), 0, rows.dtype)
     places = recorder.constant(of_bag.astype(np.int64))
     if mode == "max":
         index = places.unsqueeze(1).expand(rows.shape)

@@ -153,7 +153,9 @@ def unfold(
 
 @composite(
     "nn.functional.fold",
-    samples=lambda: iter([Sample(array(2, 12, 12), (4, 5), 2), Sample(array(8, 4), (4, 4), 2, stride=2)]),
+    samples=lambda: iter(
+        [Sample(array(2, 12, 12), (4, 5), 2), Sample(array(8, 4), (4, 4), 2, stride=2)]
+    ),
 )
 def fold(
     input: Any,

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu.dtypes import dtype as DType  # noqa: N812 (attributes are called dtype)
+from taimatsu.dtypes import dtype as DType
 from taimatsu.dtypes import int32, int64
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Sample, array, composite, integers, register
+from taimatsu.ops.filling import filled
 from taimatsu.ops.reducing import Wide
 from taimatsu.shapes import broadcast_shapes, normalize_axis
 
@@ -80,7 +81,8 @@ class AlongDim(Wide, abstract=True):
 
     def check_shapes(self, input: Meta, index: Meta, src: Any, dim: int) -> None:
         """RuntimeError where the index is larger than the input or the source."""
-        check_index_type(self.name, index)
+        if index.numel:  # an empty index may have any dtype
+            check_index_type(self.name, index)
         tensors = [input] + ([src] if isinstance(src, Meta) else [])
         if index.numel == 0:
             return
@@ -91,7 +93,11 @@ class AlongDim(Wide, abstract=True):
                     f"got index {list(index.shape)} and {word} {list(t.shape)}",
                     "index.unsqueeze(dim) gives an index one dimension more",
                 )
-        fits = all(i <= n for d, (i, n) in enumerate(zip(index.shape, input.shape)) if d != dim)
+        fits = all(
+            i <= n
+            for d, (i, n) in enumerate(zip(index.shape, input.shape, strict=True))
+            if d != dim
+        )
         if not fits and not isinstance(src, Meta):
             raise self.error(
                 f"Size does not match at some dimension: expected index {list(index.shape)} to be "
@@ -123,16 +129,14 @@ class Gather(AlongDim):
         self.check_shapes(input, index, None, dim)
         return meta(index.shape, input.dtype)
 
-    def reference(
-        self, input: np.ndarray, index: np.ndarray, *, dim: int, size: int
-    ) -> np.ndarray:
+    def reference(self, input: np.ndarray, index: np.ndarray, *, dim: int, size: int) -> np.ndarray:
         check_bounds(self.name, index, dim, size)
         if index.size == 0:
             return np.empty(index.shape, input.dtype)
         return input.reshape(-1)[flat_places(input.shape, index, dim)]
 
     def gradient(self, g: Any, out: Any, input: Any, index: Any, *, dim: int, size: int) -> tuple:
-        return (lambda: g.new_zeros(input.shape).scatter_add(dim, index, g)), None
+        return (lambda: filled(input.shape, 0, g.dtype).scatter_add(dim, index, g)), None
 
 
 @register
@@ -172,7 +176,16 @@ class Scatter(AlongDim):
         return out
 
     def gradient(
-        self, g: Any, out: Any, input: Any, index: Any, src: Any, *, dim: int, size: int, reduce: Any
+        self,
+        g: Any,
+        out: Any,
+        input: Any,
+        index: Any,
+        src: Any,
+        *,
+        dim: int,
+        size: int,
+        reduce: Any,
     ) -> tuple:
         if reduce == "multiply":
             raise self.error(
@@ -285,8 +298,12 @@ class ScatterReduce(AlongDim):
         if reduce in ("sum", "mean"):
             share = g
             if reduce == "mean":
-                ones = g.new_ones(src.shape)
-                base = g.new_ones(input.shape) if include_self else g.new_zeros(input.shape)
+                ones = filled(src.shape, 1, g.dtype)
+                base = (
+                    filled(input.shape, 1, g.dtype)
+                    if include_self
+                    else filled(input.shape, 0, g.dtype)
+                )
                 share = g / base.scatter_add(dim, index, ones).clamp(min=1)
             for_self, for_src = share, share.gather(dim, index)
         elif reduce == "prod":
@@ -308,12 +325,10 @@ class ScatterReduce(AlongDim):
         """Products of the other factors: dividing by zero is avoided by taking zeros apart."""
         src = _cut(src, index)
         safe_self = input.masked_fill(input == 0, 1)
-        without_self = safe_self.scatter_reduce(
-            dim, index, src, "prod", include_self=include_self
-        )
+        without_self = safe_self.scatter_reduce(dim, index, src, "prod", include_self=include_self)
         for_self = g * without_self / safe_self
         zero = src == 0
-        zeros = g.new_zeros(input.shape).scatter_add(dim, index, zero.to(g.dtype))
+        zeros = filled(input.shape, 0, g.dtype).scatter_add(dim, index, zero.to(g.dtype))
         single = zero & (zeros.gather(dim, index) == 1)
         without_zero = input.scatter_reduce(
             dim, index, src.masked_fill(single, 1), "prod", include_self=include_self
@@ -389,9 +404,15 @@ def gather(input: Any, dim: int, index: Any, *, sparse_grad: bool = False) -> An
     return out.squeeze(0) if scalar else out
 
 
-@composite("take_along_dim", samples=lambda: iter([
-    Sample(array(3, 4), integers(3, 1, high=4), 1), Sample(array(3, 4), integers(5, high=12)),
-]))
+@composite(
+    "take_along_dim",
+    samples=lambda: iter(
+        [
+            Sample(array(3, 4), integers(3, 1, high=4), 1),
+            Sample(array(3, 4), integers(5, high=12)),
+        ]
+    ),
+)
 def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
     """As ``gather``, with input and index broadcast outside ``dim``; without it, from flat."""
     if indices.dtype is not int64:
@@ -412,7 +433,8 @@ def take_along_dim(input: Any, indices: Any, dim: int | None = None) -> Any:
     dim = normalize_axis(dim, input.ndim)
     common = list(broadcast_shapes(_one(input.shape, dim), _one(indices.shape, dim)))
     shapes = [[*common[:dim], t.shape[dim], *common[dim + 1 :]] for t in (input, indices)]
-    return gather(input.expand(shapes[0]), dim, indices.expand(shapes[1]))
+    from_start = indices.where(indices >= 0, indices + input.shape[dim])
+    return gather(input.expand(shapes[0]), dim, from_start.expand(shapes[1]))
 
 
 def _one(shape: tuple[int, ...], dim: int) -> tuple[int, ...]:
@@ -436,7 +458,9 @@ def scatter(
     """
     src = value if src is None else src
     if src is None:
-        raise OperationError.make("scatter", "a src tensor or a value", "got neither", "", TypeError)
+        raise OperationError.make(
+            "scatter", "a src tensor or a value", "got neither", "", TypeError
+        )
     if reduce not in (None, "add", "multiply"):
         raise OperationError.make(
             "scatter", "reduce argument must be either add or multiply.", f"got {reduce!r}"

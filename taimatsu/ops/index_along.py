@@ -11,6 +11,7 @@ from taimatsu.dtypes import int64
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Sample, array, composite, integers, register
+from taimatsu.ops.filling import filled
 from taimatsu.ops.gather import check_bounds, check_index_type
 from taimatsu.ops.reducing import Wide
 from taimatsu.shapes import normalize_axis
@@ -77,16 +78,14 @@ class IndexSelect(SliceIndexed):
         shape = (*input.shape[:dim], index.numel, *input.shape[dim + 1 :])
         return meta(shape, input.dtype)
 
-    def reference(
-        self, input: np.ndarray, index: np.ndarray, *, dim: int, size: int
-    ) -> np.ndarray:
+    def reference(self, input: np.ndarray, index: np.ndarray, *, dim: int, size: int) -> np.ndarray:
         check_bounds(self.name, index, dim, size)
         if input.ndim == 0:
             return input.copy()
         return np.take(input, index.reshape(-1), dim)
 
     def gradient(self, g: Any, out: Any, input: Any, index: Any, *, dim: int, size: int) -> tuple:
-        return (lambda: g.new_zeros(input.shape).index_add(dim, index, g)), None
+        return (lambda: filled(input.shape, 0, g.dtype).index_add(dim, index, g)), None
 
 
 @register
@@ -170,7 +169,8 @@ class IndexFill(SliceIndexed):
         self, g: Any, out: Any, input: Any, index: Any, value: Any, *, dim: int, size: int
     ) -> tuple:
         def for_value() -> Any:
-            return g.index_select(dim, index % size).sum()
+            others = filled(input.shape, 1, g.dtype).index_fill(dim, index, 0) == 1
+            return g.masked_fill(others, 0).sum()
 
         for_input = lambda: g.index_fill(dim, index, 0)  # noqa: E731
         return for_input, None, for_value if hasattr(value, "shape") else None
@@ -187,9 +187,15 @@ def _place(input: Any, dim: int) -> dict[str, int]:
     return {"dim": dim, "size": input.shape[dim] if input.ndim else 1}
 
 
-@composite("index_select", samples=lambda: iter([
-    Sample(array(3, 4), 1, np.array([3, 0, 0])), Sample(array(2, 3, 4), -2, integers(4, high=3)),
-]))
+@composite(
+    "index_select",
+    samples=lambda: iter(
+        [
+            Sample(array(3, 4), 1, np.array([3, 0, 0])),
+            Sample(array(2, 3, 4), -2, integers(4, high=3)),
+        ]
+    ),
+)
 def index_select(input: Any, dim: int, index: Any) -> Any:
     """The slices of ``input`` along ``dim`` that the vector ``index`` names (int32, int64)."""
     return IndexSelect.apply(input, index, **_place(input, dim))
@@ -208,26 +214,47 @@ def index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) 
     return IndexAdd.apply(input, index, source, **_place(input, dim))
 
 
-@composite("index_copy", inplace=True, samples=lambda: iter([
-    Sample(array(3, 4), 1, np.array([3, 0]), array(3, 2, seed=1)),
-]))
+@composite(
+    "index_copy",
+    inplace=True,
+    samples=lambda: iter(
+        [
+            Sample(array(3, 4), 1, np.array([3, 0]), array(3, 2, seed=1)),
+        ]
+    ),
+)
 def index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
     """A copy with ``source``'s slices in the places that ``index`` names."""
     return IndexCopy.apply(input, index, source, **_place(input, dim))
 
 
-@composite("index_fill", inplace=True, samples=lambda: iter([
-    Sample(array(3, 4), 1, np.array([3, -4]), 2.5), Sample(array(3, 4), 0, np.array([1]), array()),
-]))
+@composite(
+    "index_fill",
+    inplace=True,
+    samples=lambda: iter(
+        [
+            Sample(array(3, 4), 1, np.array([3, -4]), 2.5),
+            Sample(array(3, 4), 0, np.array([1]), array()),
+        ]
+    ),
+)
 def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
     """A copy with ``value`` in the slices that ``index`` names."""
     return IndexFill.apply(input, index, value, **_place(input, dim))
 
 
-@composite("index_reduce", inplace=True, samples=lambda: iter([
-    Sample(array(3, 4), 1, np.array([3, 0, 0]), array(3, 3, seed=1), "prod"),
-    Sample(array(3, 4), 1, np.array([3, 0, 0]), array(3, 3, seed=1), "mean", include_self=False),
-]))
+@composite(
+    "index_reduce",
+    inplace=True,
+    samples=lambda: iter(
+        [
+            Sample(array(3, 4), 1, np.array([3, 0, 0]), array(3, 3, seed=1), "prod"),
+            Sample(
+                array(3, 4), 1, np.array([3, 0, 0]), array(3, 3, seed=1), "mean", include_self=False
+            ),
+        ]
+    ),
+)
 def index_reduce(
     input: Any, dim: int, index: Any, source: Any, reduce: str, *, include_self: bool = True
 ) -> Any:

@@ -14,6 +14,7 @@ from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Operation, Sample, array, composite, register
 from taimatsu.ops.classification_losses import reduced, reduction_of
+from taimatsu.ops.filling import filled
 from taimatsu.ops.reducing import compute_dtype
 from taimatsu.shapes import broadcast_shapes, count
 
@@ -288,7 +289,8 @@ def smooth_l1_loss(
     _warn_sizes(input, target)
     if beta < 0:
         raise OperationError.make(
-            "smooth_l1_loss", f"smooth_l1_loss does not support negative values for beta, got {beta}"
+            "smooth_l1_loss",
+            f"smooth_l1_loss does not support negative values for beta, got {beta}",
         )
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
@@ -315,8 +317,10 @@ def huber_loss(
 def _bce_samples() -> Iterator[Sample]:
     for reduction in ("mean", "sum", "none"):
         yield Sample(
-            array(3, 4, low=0.1, high=0.9), array(3, 4, low=0.1, high=0.9, seed=1),
-            array(4, low=0.1), reduction=reduction,
+            array(3, 4, low=0.1, high=0.9),
+            array(3, 4, low=0.1, high=0.9, seed=1),
+            array(4, low=0.1),
+            reduction=reduction,
         )
 
 
@@ -382,9 +386,7 @@ def _kl_samples() -> Iterator[Sample]:
 
 
 @composite("kl_div", methods=())
-def plain_kl_div(
-    input: Any, target: Any, reduction: int = 1, *, log_target: bool = False
-) -> Any:
+def plain_kl_div(input: Any, target: Any, reduction: int = 1, *, log_target: bool = False) -> Any:
     """``torch.kl_div``: the reduction is a number (0 none, 1 mean, 2 sum)."""
     words = ("none", "mean", "sum")
     return reduced(_kl_terms(input, target, log_target), words[reduction])
@@ -424,10 +426,15 @@ def kl_div(
     return reduced(_kl_terms(input, target, log_target), reduction)
 
 
-@composite("nn.functional.poisson_nll_loss", samples=lambda: iter([
-    Sample(array(3, 4), array(3, 4, low=0.1, seed=1)),
-    Sample(array(3, 4, low=0.1), array(3, 4, low=0.1, seed=1), False, True),
-]))
+@composite(
+    "nn.functional.poisson_nll_loss",
+    samples=lambda: iter(
+        [
+            Sample(array(3, 4), array(3, 4, low=0.1, seed=1)),
+            Sample(array(3, 4, low=0.1), array(3, 4, low=0.1, seed=1), False, True),
+        ]
+    ),
+)
 def poisson_nll_loss(
     input: Any,
     target: Any,
@@ -447,10 +454,15 @@ def poisson_nll_loss(
     return reduced(loss, reduction)
 
 
-@composite("nn.functional.gaussian_nll_loss", samples=lambda: iter([
-    Sample(array(3, 4), array(3, 4, seed=1), array(3, 4, low=0.1, seed=2)),
-    Sample(array(3, 4), array(3, 4, seed=1), array(3, 1, low=0.1, seed=2), full=True),
-]))
+@composite(
+    "nn.functional.gaussian_nll_loss",
+    samples=lambda: iter(
+        [
+            Sample(array(3, 4), array(3, 4, seed=1), array(3, 4, low=0.1, seed=2)),
+            Sample(array(3, 4), array(3, 4, seed=1), array(3, 1, low=0.1, seed=2), full=True),
+        ]
+    ),
+)
 def gaussian_nll_loss(
     input: Any,
     target: Any,
@@ -466,13 +478,15 @@ def gaussian_nll_loss(
             raise OperationError.make(
                 "gaussian_nll_loss", "var has negative entry/entries", kind=ValueError
             )
-        var = input.new_full(input.shape, float(var))
+        var = filled(input.shape, float(var), input.dtype)
     elif tuple(var.shape) != tuple(input.shape):
         if tuple(input.shape[:-1]) == tuple(var.shape):
             var = var.unsqueeze(-1)
         elif tuple(var.shape) != (*input.shape[:-1], 1):
             raise OperationError.make(
-                "gaussian_nll_loss", "var is of incorrect size", f"got {list(var.shape)}",
+                "gaussian_nll_loss",
+                "var is of incorrect size",
+                f"got {list(var.shape)}",
                 kind=ValueError,
             )
     floor = (eps - var.detach()).clamp(min=0)

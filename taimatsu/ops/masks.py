@@ -12,6 +12,7 @@ from taimatsu.dtypes import as_dtype, bool_, int64
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Operation, Sample, array, booleans, composite, integers, register
+from taimatsu.ops.filling import filled
 
 
 def _check_flat(name: str, index: np.ndarray | None, numel: int) -> None:
@@ -60,7 +61,7 @@ class Take(Operation):
         return np.asarray(input.reshape(-1)[index])
 
     def gradient(self, g: Any, out: Any, input: Any, index: Any, *, numel: int) -> tuple:
-        return (lambda: g.new_zeros(input.shape).put(index, g, accumulate=True)), None
+        return (lambda: filled(input.shape, 0, g.dtype).put(index, g, accumulate=True)), None
 
     def samples() -> Iterator[Sample]:  # type: ignore[override]
         yield Sample(array(3, 4), integers(2, 5, high=12))
@@ -122,7 +123,7 @@ class Put(Operation):
         self, g: Any, out: Any, input: Any, index: Any, source: Any, *, numel: int, accumulate: bool
     ) -> tuple:
         def for_input() -> Any:
-            return g if accumulate else g.put(index, g.new_zeros(source.shape))
+            return g if accumulate else g.put(index, filled(source.shape, 0, g.dtype))
 
         return for_input, None, lambda: g.take(index).reshape(source.shape)
 
@@ -147,7 +148,10 @@ class MaskedScatter(Operation):
             raise self.error(
                 f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}"
             )
-        input, mask = input.broadcast_to(_common(input, mask)), mask.broadcast_to(_common(input, mask))
+        input, mask = (
+            input.broadcast_to(_common(input, mask)),
+            mask.broadcast_to(_common(input, mask)),
+        )
         return self.apply(input, mask, source)
 
     def infer(self, input: Meta, mask: Meta, source: Meta) -> Meta:
@@ -205,7 +209,7 @@ class MaskedCollect(Operation):
         return out
 
     def gradient(self, g: Any, out: Any, input: Any, mask: Any, *, shape: tuple) -> tuple:
-        return (lambda: g.new_zeros(input.shape).masked_scatter(mask, g)), None
+        return (lambda: filled(input.shape, 0, g.dtype).masked_scatter(mask, g)), None
 
 
 def _common(a: Any, b: Any) -> tuple[int, ...]:
@@ -214,9 +218,15 @@ def _common(a: Any, b: Any) -> tuple[int, ...]:
     return tuple(broadcast_shapes(a.shape, b.shape))
 
 
-@composite("masked_select", samples=lambda: iter([
-    Sample(array(3, 4), booleans(3, 4)), Sample(array(3, 4), booleans(4)),
-]))
+@composite(
+    "masked_select",
+    samples=lambda: iter(
+        [
+            Sample(array(3, 4), booleans(3, 4)),
+            Sample(array(3, 4), booleans(4)),
+        ]
+    ),
+)
 def masked_select(input: Any, mask: Any) -> Any:
     """The elements where ``mask`` (bool, broadcast with the input) is True, as a vector."""
     if mask.dtype is not bool_:
@@ -365,9 +375,15 @@ class OneHot(Operation):
         return (input[..., None] == np.arange(classes)).astype(np.int64)
 
 
-@composite("nn.functional.one_hot", samples=lambda: iter([
-    Sample(integers(3, 2, high=4), 5), Sample(np.array([0, 2, 1])),
-]))
+@composite(
+    "nn.functional.one_hot",
+    samples=lambda: iter(
+        [
+            Sample(integers(3, 2, high=4), 5),
+            Sample(np.array([0, 2, 1])),
+        ]
+    ),
+)
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     """Class indices (...) -> int64 (..., num_classes) with a single one; -1 takes the largest."""
     if num_classes == -1 and tensor.dtype is int64:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu.dtypes import dtype as DType  # noqa: N812 (attributes are called dtype)
+from taimatsu.dtypes import dtype as DType
 from taimatsu.dtypes import finfo, float32, result_type
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
@@ -172,7 +172,16 @@ class NormalizeWith(Wide):
         return out
 
     def gradient(
-        self, g: Any, out: Any, input: Any, mean: Any, var: Any, weight: Any, bias: Any, *, eps: float
+        self,
+        g: Any,
+        out: Any,
+        input: Any,
+        mean: Any,
+        var: Any,
+        weight: Any,
+        bias: Any,
+        *,
+        eps: float,
     ) -> tuple:
         channel = (1, -1, *(1,) * (input.ndim - 2))
         others = (0, *range(2, input.ndim))
@@ -233,6 +242,8 @@ def batch_norm(
     (``running_var`` towards the unbiased variance); otherwise the running ones are used.
     """
     need_float("batch_norm", input)
+    if input.ndim == 1 and input.numel() == 0:
+        return input.clone()
     if input.ndim < 2:
         raise OperationError.make(
             "batch_norm",
@@ -244,8 +255,7 @@ def batch_norm(
     if training and prod((input.shape[0], *input.shape[2:])) == 1:
         raise OperationError.make(
             "batch_norm",
-            "Expected more than 1 value per channel when training, got input size "
-            f"{input.shape!r}",
+            f"Expected more than 1 value per channel when training, got input size {input.shape!r}",
             hint="use a batch of at least 2 (DataLoader(..., drop_last=True)), or module.eval()",
             kind=ValueError,
         )
@@ -281,7 +291,13 @@ def _check_same_type(input: Any, *others: Any) -> None:
 
 
 def _over_batch(
-    input: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, momentum: Any, eps: float
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any,
+    bias: Any,
+    momentum: Any,
+    eps: float,
 ) -> Any:
     axes = (0, *range(2, input.ndim))
     affine = (1, input.shape[1], *(1,) * (input.ndim - 2))
@@ -310,10 +326,15 @@ def _move(running: Any, statistic: Any, rate: float) -> None:
     running.mul_(1 - rate).add_(new, alpha=rate)
 
 
-@composite("nn.functional.instance_norm", samples=lambda: iter([
-    Sample(array(2, 3, 5)),
-    Sample(array(2, 3, 2, 4), weight=array(3, seed=2), bias=array(3, seed=3)),
-]))
+@composite(
+    "nn.functional.instance_norm",
+    samples=lambda: iter(
+        [
+            Sample(array(2, 3, 5)),
+            Sample(array(2, 3, 2, 4), weight=array(3, seed=2), bias=array(3, seed=3)),
+        ]
+    ),
+)
 def instance_norm(
     input: Any,
     running_mean: Any = None,
@@ -334,7 +355,7 @@ def instance_norm(
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     need_float("instance_norm", input)
-    samples, channels = input.shape[:2]
+    channels = input.shape[1]
     _check_vectors("instance_norm", channels, weight=weight, bias=bias)
     out, mean, var = Standardize.apply(
         input,
@@ -390,10 +411,17 @@ def _normalized_shape(name: str, input: Any, given: Any, weight: Any, bias: Any 
     return shape
 
 
-@composite("layer_norm", "nn.functional.layer_norm", methods=(), samples=lambda: iter([
-    Sample(array(3, 4), (4,), dtypes=("float32", "float64", "bfloat16")),
-    Sample(array(2, 3, 4), (3, 4), array(3, 4, seed=1), array(3, 4, seed=2)),
-]))
+@composite(
+    "layer_norm",
+    "nn.functional.layer_norm",
+    methods=(),
+    samples=lambda: iter(
+        [
+            Sample(array(3, 4), (4,), dtypes=("float32", "float64", "bfloat16")),
+            Sample(array(2, 3, 4), (3, 4), array(3, 4, seed=1), array(3, 4, seed=2)),
+        ]
+    ),
+)
 def layer_norm(
     input: Any,
     normalized_shape: Any,
@@ -418,10 +446,17 @@ def layer_norm(
     )[0]
 
 
-@composite("group_norm", "nn.functional.group_norm", methods=(), samples=lambda: iter([
-    Sample(array(2, 4, 3), 2),
-    Sample(array(2, 6, 2, 3), 3, array(6, seed=1), array(6, seed=2)),
-]))
+@composite(
+    "group_norm",
+    "nn.functional.group_norm",
+    methods=(),
+    samples=lambda: iter(
+        [
+            Sample(array(2, 4, 3), 2),
+            Sample(array(2, 6, 2, 3), 3, array(6, seed=1), array(6, seed=2)),
+        ]
+    ),
+)
 def group_norm(
     input: Any,
     num_groups: int,
@@ -472,9 +507,17 @@ def group_norm(
     )[0]
 
 
-@composite("rms_norm", "nn.functional.rms_norm", methods=(), samples=lambda: iter([
-    Sample(array(3, 4), (4,)), Sample(array(2, 3, 4), (3, 4), array(3, 4, seed=1), 0.1),
-]))
+@composite(
+    "rms_norm",
+    "nn.functional.rms_norm",
+    methods=(),
+    samples=lambda: iter(
+        [
+            Sample(array(3, 4), (4,)),
+            Sample(array(2, 3, 4), (3, 4), array(3, 4, seed=1), 0.1),
+        ]
+    ),
+)
 def rms_norm(
     input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None
 ) -> Any:
@@ -490,9 +533,15 @@ def rms_norm(
     return out.to(input.dtype)
 
 
-@composite("nn.functional.local_response_norm", samples=lambda: iter([
-    Sample(array(2, 5, 3), 3), Sample(array(2, 4, 3, 2), 2, alpha=0.1, beta=0.5, k=2.0),
-]))
+@composite(
+    "nn.functional.local_response_norm",
+    samples=lambda: iter(
+        [
+            Sample(array(2, 5, 3), 3),
+            Sample(array(2, 4, 3, 2), 2, alpha=0.1, beta=0.5, k=2.0),
+        ]
+    ),
+)
 def local_response_norm(
     input: Any, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Any:
@@ -516,19 +565,31 @@ def local_response_norm(
 # -- by norms ----------------------------------------------------------------------------------
 
 
-@composite("nn.functional.normalize", samples=lambda: iter([
-    Sample(array(3, 4)), Sample(array(3, 4), 1.0, 0),
-]))
-def normalize(
-    input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None
-) -> Any:
+@composite(
+    "nn.functional.normalize",
+    samples=lambda: iter(
+        [
+            Sample(array(3, 4)),
+            Sample(array(3, 4), 1.0, 0),
+        ]
+    ),
+)
+def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> Any:
     """x / max(norm(x, p), eps) along ``dim``."""
     return input / input.norm(p, dim, keepdim=True).clamp(min=eps).expand_as(input)
 
 
-@composite("cosine_similarity", "nn.functional.cosine_similarity", methods=(), samples=lambda: iter([
-    Sample(array(3, 4), array(3, 4, seed=1)), Sample(array(2, 3, 4), array(3, 1, seed=1), -1),
-]))
+@composite(
+    "cosine_similarity",
+    "nn.functional.cosine_similarity",
+    methods=(),
+    samples=lambda: iter(
+        [
+            Sample(array(3, 4), array(3, 4, seed=1)),
+            Sample(array(2, 3, 4), array(3, 1, seed=1), -1),
+        ]
+    ),
+)
 def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
     """The cosine of the angle between vectors along ``dim`` (norms at least ``eps``)."""
     kind = result_type(x1, x2)

@@ -39,7 +39,9 @@ class ConstantPad(Operation):
     def reference(self, input: np.ndarray, *, pairs: Pairs, value: float) -> np.ndarray:
         shape = tuple(n + a + b for n, (a, b) in zip(input.shape, pairs, strict=True))
         out = np.full(shape, value, input.dtype)
-        places = tuple(slice(max(a, 0), m - max(b, 0)) for m, (a, b) in zip(shape, pairs, strict=True))
+        places = tuple(
+            slice(max(a, 0), m - max(b, 0)) for m, (a, b) in zip(shape, pairs, strict=True)
+        )
         sources = tuple(
             slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(input.shape, pairs, strict=True)
         )
@@ -102,7 +104,9 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
     given = _pad_argument(pad)
     if len(given) % 2:
         raise OperationError.make(
-            "pad", "Padding length must be divisible by 2", f"got {list(given)}",
+            "pad",
+            "Padding length must be divisible by 2",
+            f"got {list(given)}",
             "give (before, after) for each dimension, the last dimension's first",
         )
     if len(given) // 2 > input.ndim:
@@ -143,7 +147,7 @@ def _check_border(input: Any, pairs: Pairs, mode: str, value: float | None) -> N
             NotImplementedError,
         )
     if value is not None and value != 0:
-        raise refuse(f"Padding mode \"{mode}\" doesn't take in value argument")
+        raise refuse(f'Padding mode "{mode}" doesn\'t take in value argument')
     if not 1 <= len(pairs) <= 3 or input.ndim - len(pairs) not in (1, 2):
         raise refuse(
             f"Padding size {2 * len(pairs)} is not supported for {input.ndim}D input tensor. "

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from taimatsu.dtypes import int64
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Operation, Sample, array, composite, register
+from taimatsu.ops.filling import filled
 from taimatsu.ops.resampling import Axis, Resampling, Taps, need_float
 from taimatsu.ops.windows import Extents, ntuple
-from taimatsu.dtypes import int64
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class MaxPooling(Operation, abstract=True):
         if g[0] is None:
             return None
         places = out[1].flatten(2)
-        flat = g[0].new_zeros((*input.shape[:2], prod(input.shape[2:])))
+        flat = filled((*input.shape[:2], prod(input.shape[2:])), 0, g[0].dtype)
         return flat.scatter_add(2, places, g[0].flatten(2)).reshape(input.shape)
 
 
@@ -164,17 +165,17 @@ class AdaptiveMaxPool(MaxPooling):
 
     hidden = True
 
-    def infer(self, input: Meta, *, out: Extents) -> tuple[Meta, Meta]:
-        shape = (*input.shape[:2], *out)
+    def infer(self, input: Meta, *, parts: Extents) -> tuple[Meta, Meta]:
+        shape = (*input.shape[:2], *parts)
         return meta(shape, input.dtype), meta(shape, int64)
 
-    def reference(self, input: np.ndarray, *, out: Extents) -> tuple[np.ndarray, np.ndarray]:
+    def reference(self, input: np.ndarray, *, parts: Extents) -> tuple[np.ndarray, np.ndarray]:
         extents = input.shape[2:]
-        bounds = [part_bounds(n, m) for n, m in zip(extents, out, strict=True)]
+        bounds = [part_bounds(n, m) for n, m in zip(extents, parts, strict=True)]
         flat = np.arange(prod(extents)).reshape(extents)
-        values = np.empty((*input.shape[:2], *out), input.dtype)
+        values = np.empty((*input.shape[:2], *parts), input.dtype)
         where = np.empty(values.shape, np.int64)
-        for place in np.ndindex(*out):
+        for place in np.ndindex(*parts):
             part = tuple(
                 slice(first[o], last[o]) for o, (first, last) in zip(place, bounds, strict=True)
             )
@@ -185,7 +186,7 @@ class AdaptiveMaxPool(MaxPooling):
         return values, where
 
     def backward_name_for(self, inputs: tuple, attributes: dict) -> str:
-        return f"AdaptiveMaxPool{max(2, len(attributes['out']))}DBackward0"
+        return f"AdaptiveMaxPool{max(2, len(attributes['parts']))}DBackward0"
 
 
 # -- windows -----------------------------------------------------------------------------------
@@ -404,7 +405,9 @@ def _outputs(name: str, image: Any, output_size: Any, n: int) -> Extents:
     )
     if min(outs) < 0:
         raise OperationError.make(
-            name, f"{name}: elements of output_size must be greater than or equal to 0", f"got {outs}"
+            name,
+            f"{name}: elements of output_size must be greater than or equal to 0",
+            f"got {outs}",
         )
     if 0 in image.shape[1:]:
         raise OperationError.make(
@@ -443,9 +446,7 @@ def _adaptive_max_pool(n: int) -> Callable:
 
     def function(input: Any, output_size: Any, return_indices: bool = False) -> Any:
         image, has_batch = as_batch(name, input, n)
-        values, indices = AdaptiveMaxPool.apply(
-            image, out=_outputs(name, image, output_size, n)
-        )
+        values, indices = AdaptiveMaxPool.apply(image, parts=_outputs(name, image, output_size, n))
         if not has_batch:
             values, indices = values.squeeze(0), indices.squeeze(0)
         return (values, indices) if return_indices else values
@@ -501,7 +502,7 @@ def _max_unpool(n: int) -> Callable:
         if output_size is not None:
             outs = _unpooled(name, tuple(output_size)[-n:], outs, strides)
         where = indices if has_batch else indices.unsqueeze(0)
-        flat = image.new_zeros((*image.shape[:2], prod(outs)))
+        flat = filled((*image.shape[:2], prod(outs)), 0, image.dtype)
         flat = flat.scatter(2, where.flatten(2), image.flatten(2))
         out = flat.reshape(*image.shape[:2], *outs)
         return out if has_batch else out.squeeze(0)

@@ -160,7 +160,9 @@ def interpolate(
         _axis(mode, extent, out, factor, bool(align_corners), antialias)
         for extent, out, factor in zip(extents, outs, factors, strict=True)
     )
-    return Interpolate.apply(input, axes=axes, backward=_backward_name(mode, n, antialias) + "Backward0")
+    return Interpolate.apply(
+        input, axes=axes, backward=_backward_name(mode, n, antialias) + "Backward0"
+    )
 
 
 def _axis(
@@ -181,9 +183,7 @@ def _backward_name(mode: str, n: int, antialias: bool) -> str:
     return f"Upsample{word}{n}D{'Aa' * antialias}"
 
 
-def _check_mode(
-    input: Any, n: int, mode: str, align_corners: bool | None, antialias: bool
-) -> None:
+def _check_mode(input: Any, n: int, mode: str, align_corners: bool | None, antialias: bool) -> None:
     def refuse(words: str, kind: type[Exception] = ValueError, hint: str = "") -> Exception:
         return OperationError.make("interpolate", words, hint=hint, kind=kind)
 
@@ -234,9 +234,7 @@ def _sizes(
         )
     if size is not None:
         if recompute:
-            raise refuse(
-                "recompute_scale_factor is not meaningful with an explicit size."
-            )
+            raise refuse("recompute_scale_factor is not meaningful with an explicit size.")
         return tuple(int(s) for s in items), (None,) * n
     factors = tuple(float(f) for f in items)
     outs = tuple(math.floor(extent * f) for extent, f in zip(spatial, factors, strict=True))
