@@ -10,9 +10,9 @@ import numpy as np
 
 from taimatsu import creation
 from taimatsu.ops.base import REGISTRY
-from taimatsu.tensor import Tensor
 from taimatsu.recorder import constant
 from taimatsu.recorder import value as value_of
+from taimatsu.tensor import Tensor
 
 _NO_TENSOR = "SaUO"  # NumPy kinds that no tensor can hold: bytes, str, object
 _EXPECTED = (
@@ -59,7 +59,7 @@ def default_collate(batch: list) -> Any:
     return collate(batch, collate_fn_map=default_collate_fn_map)
 
 
-def collate(batch: list, *, collate_fn_map: CollateMap | None = None) -> Any:
+def collate(batch: Sequence, *, collate_fn_map: CollateMap | None = None) -> Any:
     """:func:`default_collate` with a table of functions by type, which is tried first.
 
     A function is called as ``function(batch, collate_fn_map=table)``. An exact type goes before a
@@ -78,7 +78,7 @@ def collate(batch: list, *, collate_fn_map: CollateMap | None = None) -> Any:
         return _mapping_like(first, fields)
     if _is_namedtuple(first):
         columns = zip(*batch, strict=True)
-        return type(first)(*(collate(list(c), collate_fn_map=collate_fn_map) for c in columns))
+        return type(first)(*(collate(c, collate_fn_map=collate_fn_map) for c in columns))
     if isinstance(first, Sequence):
         return _collate_sequences(batch, collate_fn_map)
     raise TypeError(_EXPECTED.format(type(first)))
@@ -99,7 +99,7 @@ def _collate_sequences(batch: list, collate_fn_map: CollateMap | None) -> Any:
             f"{sizes}; pad the samples, or give the DataLoader a collate_fn"
         )
     columns = [
-        collate(list(column), collate_fn_map=collate_fn_map) for column in zip(*batch, strict=True)
+        collate(column, collate_fn_map=collate_fn_map) for column in zip(*batch, strict=True)
     ]
     if isinstance(first, tuple):
         return columns

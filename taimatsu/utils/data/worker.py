@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from taimatsu.generator import manual_seed
-from taimatsu.tensor import Tensor
 from taimatsu.recorder import constant
 from taimatsu.recorder import value as value_of
+from taimatsu.tensor import Tensor
 
 _PARENT_CHECK_SECONDS = 5.0
 
