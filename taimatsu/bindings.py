@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import recorder
+from taimatsu import creation, recorder  # noqa: F401 (creation enters new_zeros and the like)
 from taimatsu.config import config
 from taimatsu.ops import REGISTRY, Operation, load_all
 from taimatsu.tensor import Tensor
@@ -65,7 +65,7 @@ def _install_operators() -> None:
         setattr(Tensor, f"__{name}__", _fast(operation, _dunder(operation, False)))
     for suffix, name in _UNARY.items():
         setattr(Tensor, f"__{suffix}__", getattr(Tensor, name))
-    Tensor.__div__ = Tensor.__truediv__
+    Tensor.__div__, Tensor.__rdiv__ = Tensor.__truediv__, Tensor.__rtruediv__
     for name, mirror in {"T": _all_dims, "mT": _last_two, "H": _conjugate, "mH": _adjoint}.items():
         setattr(Tensor, name, property(mirror))
 
