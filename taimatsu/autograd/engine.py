@@ -14,7 +14,7 @@ from taimatsu import recorder
 from taimatsu.autograd import anomaly
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta
-from taimatsu.recorder.recording import input_names, saved_names, saved_tensors
+from taimatsu.recorder.recording import input_names, saved_names, saved_tensors, written_over
 from taimatsu.recorder.state import INPUT, VIEW, WRITE, Info, State
 
 
@@ -294,7 +294,7 @@ def saved_values(
 ) -> tuple[list, list]:
     """The rule's inputs and results: tensors where it says it needs values, else Meta."""
     freed = step.results[0].tid in tape.freed
-    if freed and saved_tensors(step, table):
+    if freed and saved_tensors(tape.final, step, table):
         raise OperationError.make(
             step.operation.name,
             "Trying to backward through the graph a second time (or directly access saved tensors "
@@ -316,28 +316,42 @@ def saved_values(
             kind, content = reference
             given = tape.items if numbers is None else numbers
             inputs.append(given[content] if kind == "argument" else content)
-    wanted = "out" in names
-    out = [saved_tensor(tape, step, i, create) if wanted else i.meta for i in step.results]
-    return inputs, out
+    if "out" not in names:
+        return inputs, [info.meta for info in step.results]
+    moved = written_over(tape.final)
+    return inputs, [saved_result(tape, step, info, moved, create) for info in step.results]
 
 
-def saved_tensor(tape: Any, step: State, info: Info, create: bool) -> Any:
-    """A saved value as a tensor, after checking that nothing has overwritten it."""
+def saved_result(tape: Any, step: State, info: Info, moved: dict[int, Info], create: bool) -> Any:
+    """A saved result: its own memory, or that of the tensor it was written over at once."""
+    target = moved.get(info.tid)
+    if target is None:
+        return saved_tensor(tape, step, info, create)
+    return saved_tensor(tape, target.state, target, create, after=True)
+
+
+def saved_tensor(tape: Any, step: State, info: Info, create: bool, after: bool = False) -> Any:
+    """A saved value as a tensor, after checking that nothing has overwritten it since ``step``
+    read it (or, ``after``, made it).
+    """
     source = tape.sources.get(info.tid)
-    if isinstance(source, recorder.TensorBase) and source._meta is info.meta:
-        _check_version(tape, step, info, recorder.counter_of(source))
-        return source if create else source.detach()
+    origin = _origin(tape, info)
     storage = tape.items[info.slot]
-    recorded = tape.versions.get(info.tid)
-    _check_version(tape, step, info, storage if recorded is None else recorded[0])
+    leaf = isinstance(source, recorder.TensorBase) and source._meta is info.meta
+    recorded = tape.versions.get(origin.tid, (storage, 0))
+    _check_version(step, info, origin, recorded, after)
+    if leaf:
+        return source if create else source.detach()
     offset = tape.items[info.offset] if info.offset >= 0 else 0
     tensor = recorder.make_tensor(info.meta, storage, offset)
     if create and info.grad:
         tensor._requires_grad = True
         tensor._tape = tape
         tensor._gid = info.gid
-    if tape.recording is not None and tape.recording is recorder.local.recording and (
-        create or not info.grad
+    if (
+        tape.recording is not None
+        and tape.recording is recorder.local.recording
+        and (create or not info.grad)
     ):
         tensor._recording = tape.recording
         tensor._tid = info.tid
@@ -345,42 +359,43 @@ def saved_tensor(tape: Any, step: State, info: Info, create: bool) -> Any:
 
 
 def _origin(tape: Any, step: State, info: Info) -> Info:
-    """The input that a view was taken of: from its version on, recorded writes are counted."""
-    if info.tid in tape.versions or info.state.kind is not VIEW:
-        return info
+    """Where the storage entered the graph: from that version on, recorded writes are counted."""
     table = step.infos()
-    while info.tid not in tape.versions and info.state.kind is VIEW:
-        info = table[info.state.inputs[0]]
+    while info.tid not in tape.versions and info.state.kind in (VIEW, WRITE):
+        sources = [table[r] for r in info.state.inputs if type(r) is int]
+        known = [source for source in sources if source.slot == info.slot]
+        if not known:
+            break
+        info = known[0]
     return info
 
 
-def _check_version(tape: Any, step: State, info: Info, counter: Any) -> None:
+def _check_version(step: State, info: Info, origin: Info, recorded: tuple, after: bool) -> None:
     """Raises if the value was written after the step saved it."""
-    info = _origin(tape, step, info)
-    recorded = tape.versions.get(info.tid)
-    base = 0 if recorded is None else recorded[1]
+    counter, base = recorded
     if counter.version == base:
         return
-    expected = base + _writes_between(info, step, isinstance(counter, recorder.Storage))
+    last = step if after else step.parent
+    expected = base + _writes_between(origin, last, isinstance(counter, recorder.Storage))
     if counter.version == expected:
         return
     writer = counter.writer or "an operation outside this graph"
     raise OperationError.make(
-        step.operation.name,
+        "backward",
         "one of the variables needed for gradient computation has been modified by an inplace "
         "operation",
-        f"[{info.meta!r}], saved by {step.operation.name} at {step.site}, is at version "
-        f"{counter.version}; expected version {expected} instead; written by {writer}",
+        f"[{info.meta!r}], saved at {step.site}, is at version {counter.version}; expected "
+        f"version {expected} instead; written by {writer}",
         "use the out-of-place operation there, or write to a clone()",
     )
 
 
-def _writes_between(info: Info, step: State, counted: bool) -> int:
-    """How many recorded writes to the storage lie between a tensor's entry and a step."""
+def _writes_between(origin: Info, last: State | None, counted: bool) -> int:
+    """How many recorded writes to the storage lie between a tensor's entry and a state."""
     count = 0
-    state = step.parent
-    while state is not None and state is not info.state:
-        if state.kind is WRITE and state.results[0].slot == info.slot:
+    state = last
+    while state is not None and state is not origin.state:
+        if state.kind is WRITE and state.results[0].slot == origin.slot:
             count += state.attributes["counted"] == counted
         state = state.parent
     return count

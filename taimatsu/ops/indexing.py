@@ -332,6 +332,7 @@ def setitem(tensor: Any, expression: Any, value: Any) -> None:
     if not advanced:
         view.copy_(_without_leading_ones(value, view._meta.ndim))
         return
+    view._refuse_write("index_put")
     if value._meta.dtype is not kind:
         value = value.to(kind)
     dims = tuple(d for d, _ in advanced)

@@ -481,6 +481,17 @@ def region_positions(size: Sequence[int], stride: Sequence[int]) -> np.ndarray:
     return positions
 
 
+def overlaps(size: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether a layout may see an element twice (expanded dimensions, windows)."""
+    reach = 0
+    pairs = zip(stride, size, strict=True)
+    for step, extent in sorted(p for p in pairs if p[1] > 1):
+        if step <= reach:
+            return True
+        reach += step * (extent - 1)
+    return False
+
+
 @register
 class RegionScatter(Operation):
     """A copy of ``input`` with the elements that a layout sees replaced by ``src``.
@@ -521,7 +532,11 @@ class Region(ViewOperation):
         return start
 
     def gradient(self, g, out, input, start, *, size, stride):
-        return put_region(g, input, out, stride, start)
+        if not overlaps(size, stride):
+            return put_region(g, input, out, stride, start)
+        positions = recorder.constant(region_positions(size, stride).reshape(-1)) + start
+        flat = g.new_zeros(input.numel)
+        return flat.index_add(0, positions, g.reshape(-1)).reshape(input.shape)
 
 
 @register

@@ -16,7 +16,7 @@ from taimatsu.errors import OperationError
 from taimatsu.ir.meta import meta as make_meta
 from taimatsu.storage import SNAPSHOT_LIMIT, Storage, is_exposed, window
 from taimatsu.recorder.base import TensorBase, counter_of, registered
-from taimatsu.recorder.state import INPUT, STATISTICS, Info, State, build_graph
+from taimatsu.recorder.state import INPUT, STATISTICS, WRITE, Info, State, build_graph
 
 NO_GRAD, GRAD, INFERENCE = 0, 1, 2
 
@@ -181,7 +181,7 @@ class Recording:
             tape = self.tape
             tape.sources[tid] = tensor if tensor._tape is None else (tensor._tape, tensor._gid)
         counter = counter_of(tensor)
-        if grad or self.mode == GRAD:
+        if counter.version or counter is not tensor._storage:
             self.tape.versions[tid] = (counter, counter.version)
         return tid
 
@@ -284,13 +284,30 @@ def saved_slots(final: State, freed: frozenset[int]) -> frozenset[int]:
         slots: set[int] = set()
         for step in final.graph_steps():
             if step.results[0].tid not in freed:
-                slots.update(table[tid].slot for tid in saved_tensors(step, table))
+                slots.update(table[tid].slot for tid in saved_tensors(final, step, table))
         found = frozenset(slots)
         final.memo[key] = found
     return found
 
 
-def saved_tensors(step: State, table: list[Info]) -> list[int]:
+def written_over(final: State) -> dict[int, Info]:
+    """Results that an in-place form wrote over a whole tensor at once, and what they became:
+    the saved result is the tensor's memory then, not a copy of it.
+    """
+    found = final.memo.get("written_over")
+    if found is None:
+        found = {}
+        table = final.infos()
+        for step in final.path():
+            if step.kind is WRITE and step.attributes["takes_place"]:
+                source, target = table[step.inputs[1]], step.results[0]
+                if source.meta is target.meta and target.whole and source.gid == source.tid:
+                    found[source.tid] = target
+        final.memo["written_over"] = found
+    return found
+
+
+def saved_tensors(final: State, step: State, table: list[Info]) -> list[int]:
     """The numbers of the tensors whose values the step's gradient rule reads."""
     names = saved_names(step, table)
     saved = []
@@ -298,7 +315,8 @@ def saved_tensors(step: State, table: list[Info]) -> list[int]:
         if type(reference) is int and name in names:
             saved.append(reference)
     if "out" in names:
-        saved.extend(info.tid for info in step.results)
+        moved = written_over(final)
+        saved.extend(moved.get(info.tid, info).tid for info in step.results)
     return saved
 
 

@@ -33,9 +33,7 @@ def write(target: TensorBase, source: TensorBase, name: str) -> None:
     if grad and base is not None:
         registered.rebase(target, base, source)
     elif grad:
-        extra = target._extra
-        if extra is not None:
-            extra.rebased += 1
+        extra_of(target).rebased += 1
     if config.eager or recording.must_run:
         recording.run()
 
@@ -82,7 +80,7 @@ def _extend_write(
     old, new = table[tid], table[source]
     made = State(state, WRITE)
     made.inputs = (tid, source)
-    made.attributes = {"counted": counted}
+    made.attributes = {"counted": counted, "takes_place": take_place}
     grad, gid = old.grad, old.gid
     if take_place:
         grad, gid = new.grad, new.gid
