@@ -358,15 +358,17 @@ def saved_tensor(tape: Any, step: State, info: Info, create: bool, after: bool =
     return tensor
 
 
-def _origin(tape: Any, step: State, info: Info) -> Info:
-    """Where the storage entered the graph: from that version on, recorded writes are counted."""
-    table = step.infos()
+def _origin(tape: Any, info: Info) -> Info:
+    """The tensor by which the storage entered the recording: views and writes lead back to it."""
+    if info.state.kind not in (VIEW, WRITE):
+        return info
+    table = tape.final.infos()
     while info.tid not in tape.versions and info.state.kind in (VIEW, WRITE):
-        sources = [table[r] for r in info.state.inputs if type(r) is int]
-        known = [source for source in sources if source.slot == info.slot]
-        if not known:
-            break
-        info = known[0]
+        first = info.state.inputs[0]
+        older = table[first] if type(first) is int else info
+        if older.slot != info.slot:  # a custom function's result
+            return next(i for i in table if i.slot == info.slot)
+        info = older
     return info
 
 
