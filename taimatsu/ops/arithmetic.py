@@ -21,10 +21,9 @@ from taimatsu.ops.elementwise import (
 
 
 class Arithmetic(Binary, abstract=True):
-    """The four operators: every dtype, numbers taken in full precision."""
+    """The four operators on every dtype."""
 
     accepts = "bifc"
-    wide_numbers = True
     inplace = True
 
 
@@ -125,6 +124,7 @@ class Mul(Arithmetic):
     """``input * other``."""
 
     functions = ("mul", "multiply")
+    wide_numbers = True
     saves = {"input": ("other",), "other": ("input",)}
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -144,6 +144,7 @@ class Div(Arithmetic):
     """
 
     functions = ("div", "divide")
+    wide_numbers = True
     accepts = "fc"
     integers = "float"
     saves = {"input": ("other",), "other": ("input", "other")}

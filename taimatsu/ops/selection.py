@@ -436,6 +436,7 @@ class Lerp(Elementwise):
     """``input + weight * (end - input)``, exact at both ends; ``weight`` a number or tensor."""
 
     accepts = "fc"
+    wide_numbers = True
     inplace = True
     saves = {"input": ("weight",), "end": ("weight",), "weight": ("input", "end")}
 
@@ -479,6 +480,7 @@ class Lerp(Elementwise):
 class MultiplyAdd(Elementwise, abstract=True):
     """``input`` plus a product or quotient, scaled by the number ``value``."""
 
+    wide_numbers = True
     inplace = True
     saves = {
         "input": (),
