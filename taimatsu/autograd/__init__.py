@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from taimatsu.autograd.anomaly import (
 )
 from taimatsu.autograd.engine import Walk
 from taimatsu.autograd.function import Function
+from taimatsu.autograd.gradcheck import gradcheck, gradgradcheck
 from taimatsu.autograd.modes import (
     enable_grad,
     inference_mode,
@@ -22,12 +24,14 @@ from taimatsu.autograd.modes import (
     set_grad_enabled,
 )
 from taimatsu.autograd.replay import replayed_backward
+from taimatsu.autograd.variable import Variable
 from taimatsu.autograd.views import rebase, refresh_view
 from taimatsu.ops.filling import filled
 
 __all__ = [
-    "Function", "backward", "detect_anomaly", "enable_grad", "grad", "inference_mode",
-    "is_anomaly_enabled", "is_grad_enabled", "no_grad", "set_detect_anomaly", "set_grad_enabled",
+    "Function", "Variable", "backward", "detect_anomaly", "enable_grad", "functional", "grad",
+    "gradcheck", "gradgradcheck", "inference_mode", "is_anomaly_enabled", "is_grad_enabled",
+    "no_grad", "set_detect_anomaly", "set_grad_enabled",
 ]
 
 recorder.registered.refresh_view = refresh_view
@@ -184,3 +188,8 @@ def grad(
     return tuple(found)
 
 
+def __getattr__(name: str) -> Any:
+    """``functional`` loads when first named."""
+    if name == "functional":
+        return importlib.import_module("taimatsu.autograd.functional")
+    raise AttributeError(f"module 'taimatsu.autograd' has no attribute {name!r}")

@@ -364,6 +364,7 @@ class UnbindPart(type(Select)):  # type: ignore[misc]
 
     name = "unbind_part"
     backward_name = "UnbindBackward0"
+    parameters = ("input", "index")
     hidden = True
     functions = ()
     methods = ()
@@ -375,6 +376,7 @@ class SplitPart(type(Slice)):  # type: ignore[misc]
 
     name = "split_part"
     backward_name = "SplitBackward0"
+    parameters = ("input", "start")
 
 
 unbind_part = register(UnbindPart)
