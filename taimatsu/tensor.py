@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import autograd, devices, dtypes, printing, recorder
+from taimatsu import autograd, copying, devices, dtypes, printing, recorder
 from taimatsu.autograd import node
 from taimatsu.errors import OperationError
 from taimatsu.evaluate import execute
@@ -211,6 +211,12 @@ class Tensor(TensorBase):
         return bool((self == element).any())
 
     __hash__ = object.__hash__
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        return copying.deepcopy_tensor(self, memo)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        return copying.reduce_tensor(self)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         made_by = node.grad_fn(self) if self.requires_grad else None
