@@ -199,7 +199,7 @@ def _into(operation: Any, args: tuple, kwargs: dict) -> Any:
     if isinstance(made, tuple):
         for target, source in zip(out, made, strict=True):
             _write_out(target, source)
-        return type(made)(*out) if hasattr(made, "_fields") else tuple(out)
+        return tuple(out) if type(made) is tuple else type(made)(out)
     _write_out(out, made)
     return out
 
