@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 
 class NamedResult(tuple):
-    """A tuple with named items. RuntimeType checks of plain tuples (``isinstance``) hold."""
+    """A tuple with named items, made from one sequence."""
 
     __slots__ = ()
     fields: ClassVar[tuple[str, ...]] = ()

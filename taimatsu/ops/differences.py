@@ -135,12 +135,13 @@ def _spacings(spacing: Any, count: int) -> Sequence[Any]:
 def _derivative(f: Any, dim: int, h: Any, edge_order: int) -> Any:
     """Along one dimension: inside by the parabola through three points, at the ends as asked."""
     n = f.shape[dim]
+    uniform = not isinstance(h, recorder.TensorBase)
 
     def at(start: int, count: int = 1) -> Any:
         return f.narrow(dim, start, count)
 
     def steps(start: int, count: int = 1) -> Any:
-        if not isinstance(h, recorder.TensorBase):
+        if uniform:
             return h
         between = h.narrow(0, start + 1, count) - h.narrow(0, start, count)
         return between.reshape([-1] + [1] * (f.ndim - 1 - dim))
