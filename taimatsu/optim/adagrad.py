@@ -16,6 +16,7 @@ from taimatsu.optim.optimizer import (
     step_count,
     with_gradients,
 )
+from taimatsu.optim.replay import replayed
 from taimatsu.tensor import Tensor
 
 __all__ = ["Adagrad", "adagrad"]
@@ -88,6 +89,7 @@ class Adagrad(Optimizer):
             )
 
 
+@replayed
 def adagrad(
     params: Sequence[Tensor],
     grads: Sequence[Tensor],

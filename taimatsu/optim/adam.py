@@ -16,6 +16,7 @@ from taimatsu.optim.optimizer import (
     step_count,
     with_gradients,
 )
+from taimatsu.optim.replay import replayed
 from taimatsu.tensor import Tensor
 
 __all__ = ["Adam", "AdamW", "adam"]
@@ -142,6 +143,7 @@ class AdamW(Adam):
             group["decoupled_weight_decay"] = True
 
 
+@replayed
 def adam(
     params: Sequence[Tensor],
     grads: Sequence[Tensor],

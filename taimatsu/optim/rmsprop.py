@@ -15,6 +15,7 @@ from taimatsu.optim.optimizer import (
     step_count,
     with_gradients,
 )
+from taimatsu.optim.replay import replayed
 from taimatsu.tensor import Tensor
 
 __all__ = ["RMSprop", "rmsprop"]
@@ -89,6 +90,7 @@ class RMSprop(Optimizer):
         return state
 
 
+@replayed
 def rmsprop(
     params: Sequence[Tensor],
     grads: Sequence[Tensor],

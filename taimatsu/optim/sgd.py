@@ -13,6 +13,7 @@ from taimatsu.optim.optimizer import (
     number,
     with_gradients,
 )
+from taimatsu.optim.replay import replayed
 from taimatsu.tensor import Tensor
 
 __all__ = ["SGD", "sgd"]
@@ -84,6 +85,7 @@ class SGD(Optimizer):
                 )  # fmt: skip
 
 
+@replayed
 def sgd(
     params: Sequence[Tensor],
     grads: Sequence[Tensor],
