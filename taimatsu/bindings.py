@@ -68,6 +68,8 @@ def _install_operators() -> None:
     Tensor.__div__, Tensor.__rdiv__ = Tensor.__truediv__, Tensor.__rtruediv__
     for name, mirror in {"T": _all_dims, "mT": _last_two, "H": _conjugate, "mH": _adjoint}.items():
         setattr(Tensor, name, property(mirror))
+    for name in ("real", "imag"):
+        setattr(Tensor, name, property(REGISTRY[name].function))
 
 
 def _inplace_dunder(name: str) -> Callable:

@@ -72,7 +72,7 @@ class Where(Elementwise):
         yield Sample(booleans(3, 1), array(4), 2.5)
         yield Sample(booleans(3, 4), 1, array(3, 4))
         yield Sample(booleans(3, 4), integers(3, 4), 7)
-        yield Sample(booleans(), array(3), array(2, 3, seed=1))
+        yield Sample(np.array(True), array(3), array(2, 3, seed=1))
         yield Sample(booleans(3), complex_array(3), array(3))
 
 
