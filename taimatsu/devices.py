@@ -258,15 +258,15 @@ def _tell_once(asked: device) -> None:
 # -- layouts -------------------------------------------------------------------------------
 
 
-class layout:  # noqa: N801 (PyTorch's name)
-    """How a tensor's elements lie in memory; there is only ``torch.strided``."""
+class _Named:
+    """A constant that prints as ``torch.name``; there is one object per name."""
 
     __slots__ = ("_name",)
 
     _name: str
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> layout:
-        raise TypeError("cannot create 'torch.layout' instances")
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"cannot create 'torch.{cls.__name__}' instances")
 
     def __repr__(self) -> str:
         return f"torch.{self._name}"
@@ -275,7 +275,39 @@ class layout:  # noqa: N801 (PyTorch's name)
         return self._name
 
 
-strided = object.__new__(layout)
-strided._name = "strided"
+class layout(_Named):  # noqa: N801 (PyTorch's name)
+    """How a tensor's elements are stored; there is only ``torch.strided``."""
 
-__all__ = ["device", "get_default_device", "layout", "set_default_device", "strided"]
+    __slots__ = ()
+
+
+class memory_format(_Named):  # noqa: N801 (PyTorch's name)
+    """The order of a tensor's elements in memory, where a call can choose it."""
+
+    __slots__ = ()
+
+
+def _constant(kind: Any, name: str) -> Any:
+    made = object.__new__(kind)
+    made._name = name
+    return made
+
+
+strided: layout = _constant(layout, "strided")
+contiguous_format: memory_format = _constant(memory_format, "contiguous_format")
+preserve_format: memory_format = _constant(memory_format, "preserve_format")
+channels_last: memory_format = _constant(memory_format, "channels_last")
+channels_last_3d: memory_format = _constant(memory_format, "channels_last_3d")
+
+__all__ = [
+    "channels_last",
+    "channels_last_3d",
+    "contiguous_format",
+    "device",
+    "get_default_device",
+    "layout",
+    "memory_format",
+    "preserve_format",
+    "set_default_device",
+    "strided",
+]

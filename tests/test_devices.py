@@ -176,7 +176,11 @@ def test_blocks_belong_to_their_thread(on_cpu):
     assert seen == [0]
 
 
-def test_layout():
+def test_layouts_and_memory_formats():
     assert repr(devices.strided) == "torch.strided"
+    assert repr(devices.channels_last) == "torch.channels_last"
+    assert copy.deepcopy(devices.preserve_format) is devices.preserve_format
     with pytest.raises(TypeError, match="cannot create 'torch.layout' instances"):
         devices.layout()
+    with pytest.raises(TypeError, match="cannot create 'torch.memory_format' instances"):
+        devices.memory_format()

@@ -22,7 +22,8 @@ class _VariableMeta(type):
                 "volatile was removed and now has no effect. Use `with torch.no_grad():` instead.",
                 stacklevel=2,
             )
-        made = data.detach()
+        tensor: Any = data
+        made = tensor.detach()
         return made.requires_grad_(True) if requires_grad else made
 
 

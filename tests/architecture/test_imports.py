@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
         [
-            {"config", "errors"},
+            {"config", "errors", "version", "backends"},
             {"dtypes", "shapes", "devices"},
             {"ir", "generator", "return_types"},
             {"storage", "compiler", "runtime"},
@@ -37,7 +37,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"tensor"},
             {"creation"},
             {"random", "serialization", "linalg", "fft", "special", "amp", "func"},
-            {"nn", "utils", "optim", "distributed"},
+            {"nn", "utils", "optim", "distributed", "cuda"},
             {"vision"},
             {"compat", "examples"},
             {"__init__", "__main__"},

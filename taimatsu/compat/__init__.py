@@ -1,0 +1,1 @@
+"""Other names and formats: programs that say ``import torch``, and the script runner."""

@@ -1,0 +1,1 @@
+"""A folder for ``sys.path``: packages named ``torch`` and ``torchvision`` that become taimatsu."""
