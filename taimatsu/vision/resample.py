@@ -37,7 +37,7 @@ def weights(out: int, size: int, mode: str = "bilinear", antialias: bool = True)
         nearest = np.minimum(((np.arange(out) + 0.5) * scale).astype(int), size - 1)
         return np.eye(size)[nearest]
     if mode not in ("bilinear", "bicubic"):
-        raise ValueError(
+        raise NotImplementedError(
             "[resize] expected interpolation nearest, nearest-exact, bilinear or bicubic for "
             f"tensors, got {mode}; the other filters work on PIL images"
         )

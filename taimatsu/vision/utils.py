@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu.tensor import Tensor
 from taimatsu.recorder import constant
 from taimatsu.recorder import value as value_of
+from taimatsu.tensor import Tensor
 from taimatsu.vision.images import pillow
 
 

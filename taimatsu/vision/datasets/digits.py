@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from taimatsu.tensor import Tensor
 from taimatsu.recorder import constant
+from taimatsu.tensor import Tensor
 from taimatsu.vision.datasets.mnist import MNIST
 from taimatsu.vision.datasets.vision import VisionDataset
 from taimatsu.vision.idx import read_idx

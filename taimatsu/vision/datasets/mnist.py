@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from taimatsu.tensor import Tensor
 from taimatsu.recorder import constant
 from taimatsu.recorder import value as value_of
+from taimatsu.tensor import Tensor
 from taimatsu.vision.datasets.vision import VisionDataset
 from taimatsu.vision.download import check_integrity, download_from_mirrors, extract_gzip
 from taimatsu.vision.idx import read_idx

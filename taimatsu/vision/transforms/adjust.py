@@ -10,9 +10,9 @@ import numpy as np
 
 from taimatsu import dtypes
 from taimatsu.ops.base import REGISTRY
-from taimatsu.tensor import Tensor
 from taimatsu.recorder import constant
 from taimatsu.recorder import value as value_of
+from taimatsu.tensor import Tensor
 from taimatsu.vision.images import pillow
 from taimatsu.vision.transforms import functional as F
 from taimatsu.vision.transforms.functional import InterpolationMode, check_image
@@ -57,11 +57,12 @@ def rotate(
 def _turned_shape(height: int, width: int, angle: float) -> tuple[int, int]:
     """Extents of the upright rectangle around the turned image."""
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    corners = np.array([[-width, -height], [-width, height], [width, height], [width, -height]]) / 2
-    turned = corners @ np.array([[cosine, -sine], [sine, cosine]])
-    # Rounded to the nearest thousandth: a quarter turn must not grow by a pixel.
-    lowest = np.floor(np.trunc((turned.min(0) + corners.max(0)) * 1000) / 1000)
-    highest = np.ceil(np.trunc((turned.max(0) + corners.max(0)) * 1000) / 1000)
+    half = np.array([width, height], np.float32) / 2
+    corners = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]], np.float32) * half
+    turned = corners @ np.array([[cosine, -sine], [sine, cosine]], np.float32)
+    # Rounded towards zero to a thousandth: a quarter turn must not grow by a pixel.
+    lowest = np.floor(np.trunc((turned.min(0) + half) * 1000) / 1000)
+    highest = np.ceil(np.trunc((turned.max(0) + half) * 1000) / 1000)
     new_width, new_height = (highest - lowest).astype(int)
     return int(new_height), int(new_width)
 
@@ -74,24 +75,28 @@ def _turned_grid(
     angle: float,
     center: Sequence[float] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For every new pixel the (row, column) it comes from, as float32 pixel coordinates."""
+    """For every new pixel the (row, column) it comes from, as float32 pixel coordinates.
+
+    Computed by way of coordinates from -1 to 1, as PyTorch does: which of two pixels is nearer
+    can hang on the last bit.
+    """
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    shift_x, shift_y = (
-        (0.0, 0.0)
-        if center is None
-        else (
-            center[0] - width * 0.5,
-            center[1] - height * 0.5,
-        )
-    )
-    x = np.arange(out_width, dtype=np.float32) + np.float32(0.5 - out_width * 0.5 - shift_x)
-    y = np.arange(out_height, dtype=np.float32) + np.float32(0.5 - out_height * 0.5 - shift_y)
-    across, down = np.meshgrid(x, y)
-    columns = across * np.float32(cosine) - down * np.float32(sine)
-    rows = across * np.float32(sine) + down * np.float32(cosine)
-    columns += np.float32(shift_x + width * 0.5 - 0.5)
-    rows += np.float32(shift_y + height * 0.5 - 0.5)
-    return rows, columns
+    from_middle = (0.0, 0.0)
+    if center is not None:
+        from_middle = (center[0] - width * 0.5, center[1] - height * 0.5)
+    shift_x = from_middle[0] - cosine * from_middle[0] + sine * from_middle[1]
+    shift_y = from_middle[1] - sine * from_middle[0] - cosine * from_middle[1]
+    theta = np.array([[cosine, sine], [-sine, cosine], [shift_x, shift_y]], np.float32)
+    theta = theta / np.array([0.5 * width, 0.5 * height], np.float32)
+    grid = np.ones((out_height, out_width, 3), np.float32)
+    grid[..., 0] = np.arange(out_width, dtype=np.float32) + np.float32(0.5 - out_width * 0.5)
+    grid[..., 1] = (np.arange(out_height, dtype=np.float32) + np.float32(0.5 - out_height * 0.5))[
+        :, None
+    ]
+    unit = grid.reshape(-1, 3) @ theta
+    columns = ((unit[:, 0] + 1) * np.float32(width) - 1) / 2
+    rows = ((unit[:, 1] + 1) * np.float32(height) - 1) / 2
+    return rows.reshape(out_height, out_width), columns.reshape(out_height, out_width)
 
 
 def _sample(img: Tensor, rows: np.ndarray, columns: np.ndarray, mode: str, fill: Any) -> Tensor:

@@ -350,8 +350,7 @@ class RandomErasing(Transform):
             if not (erased_height < height and erased_width < width):
                 continue
             if value is None:
-                noise = creation.empty((channels, erased_height, erased_width))
-                written = noise.to(img.dtype).normal_()
+                written = creation.empty((channels, erased_height, erased_width)).normal_()
             else:
                 written = creation.tensor(value)[:, None, None]
             top = _randint(height - erased_height + 1)

@@ -11,14 +11,14 @@ import numpy as np
 
 from taimatsu import dtypes
 from taimatsu.ops.base import REGISTRY
-from taimatsu.tensor import Tensor
 from taimatsu.recorder import constant
 from taimatsu.recorder import value as value_of
+from taimatsu.tensor import Tensor
 from taimatsu.vision.images import is_pil, pillow
 from taimatsu.vision.resample import weights
 
 _LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, the digits PyTorch uses
-_PIL_DTYPES = {"I": np.int32, "I;16": np.uint16, "F": np.float32}
+_PIL_DTYPES = {"I": np.int32, "I;16": np.int16, "F": np.float32}
 
 
 class InterpolationMode(enum.Enum):
@@ -33,6 +33,8 @@ class InterpolationMode(enum.Enum):
     LANCZOS = "lanczos"
 
 
+_GRAY_MODES = {"|u1": "L", "<i2": "I;16", "<u2": "I;16", "<i4": "I", "<f4": "F"}
+_COLOUR_MODES = {2: ("LA",), 3: ("RGB", "YCbCr", "HSV"), 4: ("RGBA", "CMYK", "RGBX")}
 _PIL_NUMBERS = {0: "nearest", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming", 1: "lanczos"}
 _PIL_FILTERS = {mode.value: number for number, mode in (
     (0, InterpolationMode.NEAREST),
@@ -140,7 +142,10 @@ def pil_to_tensor(pic: Any) -> Tensor:
     """A PIL image as a tensor (C, H, W) of the same values and type."""
     if not is_pil(pic):
         raise TypeError(f"[pil_to_tensor] pic should be PIL Image. Got {type(pic)}")
-    return constant(np.ascontiguousarray(_pil_to_array(pic)))
+    array = np.array(pic)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    return constant(np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 
 def to_pil_image(pic: Any, mode: str | None = None) -> Any:
@@ -151,8 +156,7 @@ def to_pil_image(pic: Any, mode: str | None = None) -> Any:
     """
     array = _array_for_pil(pic)
     if np.issubdtype(array.dtype, np.floating) and mode != "F":
-        scaled = isinstance(pic, Tensor)  # an array is taken as it is
-        array = (array * 255).astype(np.uint8) if scaled else array
+        array = (array * 255).astype(np.uint8)
     channels = array.shape[2]
     if channels > 4:
         raise ValueError(
@@ -160,26 +164,20 @@ def to_pil_image(pic: Any, mode: str | None = None) -> Any:
         )
     if channels == 1:
         array = array[:, :, 0]
-        natural = {"|u1": "L", "<i2": "I;16", "<u2": "I;16", "<i4": "I", "<f4": "F"}
-        expected = natural.get(array.dtype.str)
-        allowed = (expected,)
+        natural = _GRAY_MODES.get(array.dtype.str)
+        allowed: tuple[str | None, ...] = (natural,)
     else:
-        natural_of = {2: "LA", 3: "RGB", 4: "RGBA"}
-        expected = natural_of[channels]
-        allowed = {2: ("LA",), 3: ("RGB", "YCbCr", "HSV"), 4: ("RGBA", "CMYK", "RGBX")}[channels]
-        expected = expected if array.dtype == np.uint8 else None
-    if expected is None:
-        raise TypeError(f"[to_pil_image] Input type {array.dtype} is not supported")
+        allowed = _COLOUR_MODES[channels]
+        natural = allowed[0] if array.dtype == np.uint8 else None
     if mode is not None and mode not in allowed:
         raise ValueError(
             f"[to_pil_image] Incorrect mode ({mode}) supplied for input type {array.dtype}. "
-            f"Should be one of {', '.join(str(m) for m in allowed)}"
+            f"Should be {' or '.join(map(str, allowed))}"
         )
-    image = pillow().fromarray(np.ascontiguousarray(array))
-    wanted = mode or expected
-    if image.mode != wanted and wanted in ("YCbCr", "HSV", "CMYK", "RGBX", "LA"):
-        image = pillow().frombytes(wanted, image.size, np.ascontiguousarray(array).tobytes())
-    return image
+    if natural is None:
+        raise TypeError(f"[to_pil_image] Input type {array.dtype} is not supported")
+    size = (array.shape[1], array.shape[0])
+    return pillow().frombytes(mode or natural, size, np.ascontiguousarray(array).tobytes())
 
 
 def _array_for_pil(pic: Any) -> np.ndarray:
@@ -296,7 +294,7 @@ def rgb_to_grayscale(img: Any, num_output_channels: int = 1) -> Any:
         red, green, blue = img.unbind(-3)
         gray = (_LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue).to(img.dtype).unsqueeze(-3)
     elif channels == 1:
-        gray = img.clone()
+        return img.clone()  # whatever the number of channels asked for, as PyTorch does
     else:
         raise TypeError(
             f"[rgb_to_grayscale] Input image tensor permitted channel values are 1 or 3, but found "
