@@ -133,9 +133,6 @@ class Convolution(Wide):
 
         return for_input, for_weight, for_bias
 
-    def samples() -> Iterator[Sample]:  # type: ignore[override]
-        yield from _samples()
-
 
 @register
 class ConvolutionWeight(Wide):
@@ -448,10 +445,6 @@ def _transposed_convolution(n: int) -> Callable:
     + output_padding + 1. Raises RuntimeError for what does not fit.
     """
     return function
-
-
-def _samples() -> Iterator[Sample]:
-    yield Sample(array(2, 3, 9), array(4, 3, 3), array(4), stride=2, padding=1)
 
 
 def _conv_samples(n: int) -> Callable[[], Iterator[Sample]]:

@@ -45,12 +45,12 @@ def check_bounds(
     """IndexError for an index outside the dimension; None (not known yet) passes."""
     if index is None or index.size == 0:
         return
-    low, high = int(index.min()), int(index.max())
-    if low < (-size if negative else 0) or high >= size:
-        bad = high if high >= size else low
+    bad = (index < (-size if negative else 0)) | (index >= size)
+    if bad.any():
         raise OperationError.make(
             name,
-            f"index {bad} is out of bounds for dimension {dim} with size {size}",
+            f"index {index[bad].reshape(-1)[0]} is out of bounds for dimension {dim} "
+            f"with size {size}",
             hint=f"indices run from 0 to {size - 1}",
             kind=IndexError,
         )
@@ -100,8 +100,8 @@ class AlongDim(Wide, abstract=True):
         )
         if not fits and not isinstance(src, Meta):
             raise self.error(
-                f"Size does not match at some dimension: expected index {list(index.shape)} to be "
-                f"no larger than self {list(input.shape)} apart from dimension {dim}"
+                f"Size does not match: expected index {list(index.shape)} to be no larger than "
+                f"self {list(input.shape)} apart from dimension {dim}"
             )
         if isinstance(src, Meta):
             fits = fits and all(i <= n for i, n in zip(index.shape, src.shape, strict=True))
@@ -379,6 +379,11 @@ def _at_least_1d(*tensors: Any) -> list:
     return [t.unsqueeze(0) if getattr(t, "ndim", 1) == 0 else t for t in tensors]
 
 
+def _as(out: Any, shape: tuple[int, ...]) -> Any:
+    """The result for a 0-d input, which was taken as a vector of one element."""
+    return out if out.ndim == len(shape) else out.reshape(shape)
+
+
 def _place(input: Any, dim: int) -> dict[str, int]:
     dim = normalize_axis(dim, input.ndim)
     return {"dim": dim, "size": input.shape[dim] if input.ndim else 1}
@@ -470,7 +475,7 @@ def scatter(
     if not isinstance(src, (bool, int, float, complex)) and src.ndim == 0 and index.ndim:
         src = src.expand(index.shape)
     input, index, src = _at_least_1d(input, index, src)
-    return Scatter.apply(input, index, src, **place, reduce=reduce).reshape(shape)
+    return _as(Scatter.apply(input, index, src, **place, reduce=reduce), shape)
 
 
 def _scatter_add_samples() -> Iterator[Sample]:
@@ -484,7 +489,7 @@ def scatter_add(input: Any, dim: int, index: Any, src: Any) -> Any:
     place = _place(input, dim)
     shape = input.shape
     input, index, src = _at_least_1d(input, index, src)
-    return ScatterAdd.apply(input, index, src, **place).reshape(shape)
+    return _as(ScatterAdd.apply(input, index, src, **place), shape)
 
 
 def _scatter_reduce_samples() -> Iterator[Sample]:
@@ -515,4 +520,4 @@ def scatter_reduce(
     out = ScatterReduce.apply(
         input, index, src, **place, reduce=reduce, include_self=bool(include_self)
     )
-    return out.reshape(shape)
+    return _as(out, shape)

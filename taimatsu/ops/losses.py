@@ -385,7 +385,11 @@ def _kl_samples() -> Iterator[Sample]:
     yield Sample(array(3, 4), array(3, 4, seed=1), reduction="batchmean", log_target=True)
 
 
-@composite("kl_div", methods=())
+@composite(
+    "kl_div",
+    methods=(),
+    samples=lambda: iter([Sample(array(3, 4), array(3, 4, low=0.1, seed=1), 2)]),
+)
 def plain_kl_div(input: Any, target: Any, reduction: int = 1, *, log_target: bool = False) -> Any:
     """``torch.kl_div``: the reduction is a number (0 none, 1 mean, 2 sum)."""
     words = ("none", "mean", "sum")

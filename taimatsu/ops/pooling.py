@@ -508,7 +508,7 @@ def _max_unpool(n: int) -> Callable:
         return out if has_batch else out.squeeze(0)
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"""Puts pooled maxima back where ``indices`` say they came from; zeros elsewhere.
+    function.__doc__ = f"""Puts maxima back where ``indices`` say they came from; zeros elsewhere.
 
     The partial inverse of ``max_pool{n}d`` with ``return_indices``.
     """
@@ -543,6 +543,15 @@ def _window_samples(n: int, *extra: Any, **more: Any) -> Callable[[], Iterator[S
     return samples
 
 
+def _unpool_samples(n: int) -> Callable[[], Iterator[Sample]]:
+    def samples() -> Iterator[Sample]:
+        places = np.arange(2**n).reshape(1, 1, *(2,) * n) * 3
+        yield Sample(array(*places.shape), places, 2)
+        yield Sample(array(*places.shape), places, 3, 2, 1, (1, 1, *(4,) * n))
+
+    return samples
+
+
 def _part_samples(n: int) -> Callable[[], Iterator[Sample]]:
     def samples() -> Iterator[Sample]:
         image = array(2, 2, *_SPATIAL[:n])
@@ -573,4 +582,4 @@ AVG_POOLS = [
 ADAPTIVE_AVG_POOLS = [_enter(_adaptive_avg_pool(n), _part_samples(n), n == 1) for n in (1, 2, 3)]
 ADAPTIVE_MAX_POOLS = [_enter(_adaptive_max_pool(n), _part_samples(n), False) for n in (1, 2, 3)]
 LP_POOLS = [_enter(_lp_pool(n), _window_samples(n, 2.0), False) for n in (1, 2, 3)]
-MAX_UNPOOLS = [_enter(_max_unpool(n), None, False) for n in (1, 2, 3)]
+MAX_UNPOOLS = [_enter(_max_unpool(n), _unpool_samples(n), False) for n in (1, 2, 3)]

@@ -241,7 +241,10 @@ def _sizes(
     return outs, (None,) * n if recompute else factors
 
 
-@composite("nn.functional.upsample")
+@composite(
+    "nn.functional.upsample",
+    samples=lambda: iter([Sample(array(1, 2, 3), scale_factor=2, mode="linear")]),
+)
 def upsample(
     input: Any,
     size: Any = None,
@@ -257,13 +260,19 @@ def upsample(
     return interpolate(input, size, scale_factor, mode, align_corners)
 
 
-@composite("nn.functional.upsample_nearest")
+@composite(
+    "nn.functional.upsample_nearest",
+    samples=lambda: iter([Sample(array(1, 2, 3, 4), (5, 7))]),
+)
 def upsample_nearest(input: Any, size: Any = None, scale_factor: Any = None) -> Any:
     """``interpolate`` with mode nearest."""
     return interpolate(input, size, scale_factor)
 
 
-@composite("nn.functional.upsample_bilinear")
+@composite(
+    "nn.functional.upsample_bilinear",
+    samples=lambda: iter([Sample(array(1, 2, 3, 4), (5, 7))]),
+)
 def upsample_bilinear(input: Any, size: Any = None, scale_factor: Any = None) -> Any:
     """``interpolate`` with mode bilinear and aligned corners."""
     return interpolate(input, size, scale_factor, "bilinear", True)
