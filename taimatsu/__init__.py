@@ -88,4 +88,6 @@ def __getattr__(name: str) -> _Any:
         except ModuleNotFoundError as error:
             if error.name != f"taimatsu.{name}":
                 raise
-    raise AttributeError(f"module 'taimatsu' has no attribute {name!r}")
+    raise AttributeError(
+        f"module 'torch' has no attribute {name!r}: taimatsu has no 'torch.{name}'"
+    )

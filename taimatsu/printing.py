@@ -304,11 +304,6 @@ def _with_suffixes(text: str, suffixes: Sequence[str], indent: int) -> str:
     return text + ")"
 
 
-def parameter_text(text: str) -> str:
-    """The ``repr`` of a Parameter, from that of its tensor."""
-    return f"Parameter containing:\n{text}"
-
-
 def format_tensor(tensor: Any, spec: str, *, plain: bool) -> str:
     """``format(tensor, spec)``: a plain tensor without dimensions formats as its number.
 

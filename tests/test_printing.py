@@ -95,7 +95,6 @@ def test_other_prefixes_devices_and_default_dtypes():
     assert text(1.0, device="cuda:0") == "tensor(1., device='cuda:0')"
     assert text(1.0, "float64", default_dtype=dtypes.float64) == "tensor(1.)"
     assert text(1.0, default_dtype=dtypes.float64) == "tensor(1., dtype=torch.float32)"
-    assert printing.parameter_text("tensor(1.)") == "Parameter containing:\ntensor(1.)"
 
 
 def test_options():

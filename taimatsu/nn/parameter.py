@@ -20,6 +20,8 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
+    _printed_as = "tensor"
+
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
         if data is None:
             data = empty(0)

@@ -175,12 +175,17 @@ def test_subclasses_and_parameters(torch: ModuleType) -> None:
     class Special(torch.Tensor):
         pass
 
+    import taimatsu
+
+    class OursSpecial(taimatsu.Tensor):
+        _printed_as = "Special"
+
     array = drawn((3, 3), 12).astype(np.float32)
-    theirs = torch.from_numpy(array).as_subclass(Special)
-    assert printing.tensor_text(array, dtypes.float32, prefix="Special(") == repr(theirs)
-    parameter = torch.nn.Parameter(torch.from_numpy(array))
-    text = printing.tensor_text(array, dtypes.float32, requires_grad=True)
-    assert printing.parameter_text(text) == repr(parameter)
+    ours, theirs = taimatsu.tensor(array), torch.tensor(array)
+    assert repr(OursSpecial(array.tolist())) == repr(theirs.as_subclass(Special))
+    parameter, expected = taimatsu.nn.Parameter(ours), torch.nn.Parameter(theirs)
+    assert repr(parameter) == repr(expected)
+    assert str(parameter[0]) == str(expected[0])
 
 
 def test_tensors_print_as_pytorchs(torch: ModuleType) -> None:
