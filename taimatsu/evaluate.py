@@ -18,12 +18,12 @@ from taimatsu.storage import window
 
 
 def execute(
-    graph: Graph, buffers: dict[int, np.ndarray], items: list, pinned: set[int]
+    graph: Graph, buffers: dict[int, np.ndarray], items: list
 ) -> dict[int, np.ndarray]:
-    """Runs a program: the buffers of its inputs by slot, in; those of its outputs, out.
+    """Runs a program: the buffers that its slots have, in; those of its outputs, out.
 
-    ``items`` holds the runtime numbers by slot. The new content of a ``pinned`` slot is written
-    into its present buffer, which others can see. If a node fails, all buffers are as before.
+    ``items`` holds the runtime numbers by slot. A slot that has a buffer keeps it: its new
+    content is written there. If a node fails, all buffers are as before.
     """
     values = {value: buffers[slot] for slot, value in graph.inputs.items()}
     given = {id(b) for b in values.values()}
@@ -36,7 +36,7 @@ def execute(
                 _compute(node, values, items)
             for value in node.dies:
                 values.pop(value, None)
-        return _outputs(graph, values, buffers, pinned)
+        return _outputs(graph, values, buffers)
     except BaseException:
         for region, content in reversed(undo):
             region[...] = content
@@ -44,14 +44,15 @@ def execute(
 
 
 def _outputs(
-    graph: Graph, values: dict[int, np.ndarray], buffers: dict, pinned: set[int]
+    graph: Graph, values: dict[int, np.ndarray], buffers: dict[int, np.ndarray]
 ) -> dict[int, np.ndarray]:
     made = {}
     for slot, value in graph.outputs.items():
         content = values[value]
-        if slot in pinned and content is not buffers[slot]:
-            buffers[slot][...] = content
-            content = buffers[slot]
+        present = buffers.get(slot)
+        if present is not None and content is not present:
+            present[...] = content
+            content = present
         made[slot] = content
     return made
 

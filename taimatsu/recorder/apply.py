@@ -81,7 +81,10 @@ def _key(
     key: list[Any] = [operation, recording.mode]
     for given in attributes.values():
         kind = given.__class__
-        key.append((kind, given) if kind is float or kind is bool else given)
+        if kind is float:
+            key.append((kind, given, str(given)) if given == 0.0 else (kind, given))
+        else:
+            key.append((kind, given) if kind is bool else given)
     for given in inputs:
         if isinstance(given, TensorBase):
             if given._recording is recording and not recording.done:

@@ -77,7 +77,7 @@ class Recording:
     """Operations recorded and not carried out yet."""
 
     __slots__ = (
-        "state", "mode", "items", "tape", "old", "pinned", "done", "lock", "error", "begin",
+        "state", "mode", "items", "tape", "old", "done", "lock", "error", "begin",
         "must_run", "soft", "table", "table_state",
     )
 
@@ -87,7 +87,6 @@ class Recording:
         self.items: list = []  # storages and runtime numbers (scalars, offsets), by slot
         self.tape: Any = Tape(self)
         self.old: dict[int, np.ndarray] = {}  # slot -> buffer before a pending write
-        self.pinned: set[int] = set()  # slots whose buffer others see: written in place
         self.done = False
         self.lock = threading.RLock()
         self.error: BaseException | None = None
@@ -225,9 +224,8 @@ class Recording:
         for slot in program.inputs:
             buffer = old.get(slot)
             buffers[slot] = items[slot].buffer if buffer is None else buffer
-        for slot in self.pinned:
-            buffers[slot] = old[slot]
-        made = registered.execute(program, buffers, items, self.pinned)
+        buffers.update(old)  # what is written in place keeps its memory
+        made = registered.execute(program, buffers, items)
         for slot, buffer in made.items():
             items[slot].buffer = buffer
         STATISTICS.flushes += 1

@@ -46,10 +46,7 @@ def _record_write(target: TensorBase, source: TensorBase, take_place: bool) -> R
             first = recording.bring_in(source)
             if storage.buffer is not None and is_exposed(storage):
                 recording.must_run = True
-                tid = recording.bring_in(target, for_write=True)
-                recording.pinned.add(storage.slot)
-            else:
-                tid = recording.bring_in(target, for_write=True)
+            tid = recording.bring_in(target, for_write=True)
             state = recording.state
             if state is CLOSED or recording.done:
                 continue
