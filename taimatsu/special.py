@@ -1,4 +1,4 @@
-"""Special functions: every operation with a public name under ``special`` appears here by itself."""
+"""Special functions: every operation with a public name under ``special`` appears here."""
 
 from __future__ import annotations
 

@@ -372,8 +372,8 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple:
     shape = [part.numel() for part in parts]
     grids = []
     for i, part in enumerate(parts):
-        grid = part.reshape([-1 if d == i else 1 for d in range(len(parts))]).expand(shape)
-        grids.append(grid.transpose(0, 1) if swap else grid)
+        along = [-1 if d == i else 1 for d in range(len(parts))]
+        grids.append(part.reshape(along).expand(shape))
     if swap:
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)

@@ -214,7 +214,7 @@ class Repeat(Operation):
         return copies.reshape(input.shape)
 
 
-@composite("tile", samples=_repeat_samples)
+@composite("tile", torch_name="Tensor.tile", samples=_repeat_samples)
 def tile(input: Any, *dims: Any) -> Any:
     """``repeat`` that takes fewer numbers than dimensions: leading ones are 1."""
     repeats = _given("tile", "dims", dims)

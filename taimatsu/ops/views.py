@@ -54,7 +54,7 @@ def view_samples(*shapes: tuple, size: tuple[int, ...] = (2, 3, 4)):
         for arguments in shapes:
             yield Sample(array(*size), *arguments)
 
-    return samples
+    return staticmethod(samples)
 
 
 @register
@@ -282,7 +282,7 @@ class Squeeze(ViewOperation):
         if dim is None:
             dims = tuple(range(described.ndim))
         elif isinstance(dim, (tuple, list)):
-            dims = normalize_axes(dim, described.ndim)
+            dims = normalize_axes(dim, described.ndim) if described.ndim else ()
         else:
             dims = (normalize_axis(dim, described.ndim),) if described.ndim else ()
         dims = tuple(d for d in dims if described.shape[d] == 1)
@@ -469,7 +469,7 @@ class AsStrided(ViewOperation):
                 hint="call .contiguous() first",
             )
         flat = g.new_zeros(input.numel)
-        positions = recorder.constant(region_positions(size, stride) + start)
+        positions = recorder.constant(region_positions(size, stride)) + start
         return flat.index_add(0, positions.reshape(-1), g.reshape(-1)).reshape(input.shape)
 
 
@@ -577,7 +577,7 @@ def put_region(g: Any, whole: Any, part: Any, stride: tuple[int, ...], start: in
 # -- functions made of views -------------------------------------------------------------------
 
 
-@composite(samples=view_samples((6, 4), ((4, -1),), (-1,)))
+@composite(samples=view_samples((6, 4), ((4, -1),), (-1,)), torch_name="Tensor.reshape")
 def reshape(input, *shape):
     """The elements in row-major order under another shape; a view where possible."""
     new = tuple(resolve_shape(shape_arguments(shape), input._meta.numel))
@@ -586,19 +586,27 @@ def reshape(input, *shape):
     return View(input, new)
 
 
-@composite(methods=("view_as",), torch_name="Tensor.view_as")
+def _as_samples() -> Iterator[Sample]:
+    yield Sample(array(2, 3), array(3, 2, seed=1))
+
+
+@composite(methods=("view_as",), torch_name="Tensor.view_as", samples=_as_samples)
 def view_as(input, other):
     """``input.view(other.size())``."""
     return View(input, tuple(other.shape))
 
 
-@composite(methods=("reshape_as",), torch_name="Tensor.reshape_as")
+@composite(methods=("reshape_as",), torch_name="Tensor.reshape_as", samples=_as_samples)
 def reshape_as(input, other):
     """``input.reshape(other.size())``."""
     return input.reshape(tuple(other.shape))
 
 
-@composite(methods=("expand_as",), torch_name="Tensor.expand_as")
+@composite(
+    methods=("expand_as",),
+    torch_name="Tensor.expand_as",
+    samples=lambda: iter([Sample(array(2, 1), array(2, 3))]),
+)
 def expand_as(input, other):
     """``input.expand(other.size())``."""
     return Expand(input, tuple(other.shape))
@@ -620,7 +628,7 @@ def flatten(input, start_dim=0, end_dim=-1):
     return input.reshape((*shape[:first], merged, *shape[last + 1 :]))
 
 
-@composite("ravel")
+@composite("ravel", samples=view_samples(()))
 def ravel(input):
     """The elements in row-major order, in one dimension."""
     return input.reshape(-1)
@@ -787,7 +795,11 @@ def broadcast_to(input, *size):
     return Expand(input, shape_arguments(size))
 
 
-@composite("broadcast_tensors", methods=())
+@composite(
+    "broadcast_tensors",
+    methods=(),
+    samples=lambda: iter([Sample(array(2, 1), array(3), array())]),
+)
 def broadcast_tensors(*tensors):
     """The tensors expanded to their common shape."""
     if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
