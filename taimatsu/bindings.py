@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -178,8 +177,7 @@ def _spans_meet(a: Any, b: Any) -> bool:
 def _function(operation: Any) -> Callable:
     """The public function: the operation, with ``out=`` where PyTorch takes it."""
     inner = operation.function if not isinstance(operation, Operation) else operation.__call__
-
-    takes_out = "out" in inspect.signature(inner).parameters  # its dtype matters to random numbers
+    takes_out = _takes(inner, "out")  # its dtype matters to random numbers
 
     @functools.wraps(inner)
     def function(*args: Any, **kwargs: Any) -> Any:
@@ -190,6 +188,16 @@ def _function(operation: Any) -> Callable:
     function.__name__ = function.__qualname__ = operation.name
     function.__doc__ = operation.__doc__ if isinstance(operation, Operation) else inner.__doc__
     return function
+
+
+def _takes(function: Callable, name: str) -> bool:
+    """Whether a function has a parameter (``inspect.signature`` would slow the import down)."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    return name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def _into(operation: Any, args: tuple, kwargs: dict) -> Any:
