@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -22,6 +23,13 @@ class Tensor(TensorBase):
 
     __slots__ = ()
     __array_priority__ = 1000  # NumPy leaves mixed arithmetic to us
+
+    _printed_as = "tensor"  # subclasses print under their own name, except Parameter
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "_printed_as" not in cls.__dict__:
+            cls._printed_as = cls.__name__
 
     def __new__(cls, *data: Any, **kwargs: Any) -> Any:
         return legacy_constructor(cls, *data, **kwargs)
@@ -226,6 +234,7 @@ class Tensor(TensorBase):
             self._meta.dtype,
             requires_grad=self._requires_grad,
             grad_fn_name=None if made_by is None else made_by.name(),
+            prefix=f"{self._printed_as}(",
         )
 
     def __format__(self, spec: str) -> str:
@@ -505,6 +514,47 @@ class Tensor(TensorBase):
         with autograd.no_grad():
             self.data = source
         return self
+
+    # -- copying and pickling --------------------------------------------------------------
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if not self.is_leaf:
+            raise RuntimeError(
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
+                "protocol at the moment; copy a result with .detach().clone()"
+            )
+        if id(self) in memo:
+            return memo[id(self)]
+        shared = memo.setdefault(("storage", id(self._storage)), [])
+        if not shared:
+            shared.append(recorder.Storage(materialize(self).copy()))
+        made = make_tensor(self._meta, shared[0], self._offset, type(self))
+        made._requires_grad = self._requires_grad
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        memo[id(self)] = made
+        if self._extra is not None and self._extra.grad is not None:
+            made.grad = copy.deepcopy(self._extra.grad, memo)
+        return made
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        if not self.is_leaf:
+            raise RuntimeError(
+                "cannot pickle a tensor that is part of a graph: pickle .detach() of it"
+            )
+        meta = self._meta
+        content = (materialize(self), meta, self._offset, self._requires_grad)
+        return rebuild, (type(self), *content, self.__dict__ or None)
+
+
+def rebuild(
+    kind: type, buffer: np.ndarray, meta: Any, offset: int, requires_grad: bool, attributes: Any
+) -> Any:
+    """A tensor from what ``pickle`` kept of one."""
+    made = make_tensor(meta, recorder.Storage(buffer.reshape(-1)), offset, kind)
+    made._requires_grad = requires_grad
+    if attributes:
+        made.__dict__.update(attributes)
+    return made
 
 
 def _axis(tensor: Tensor, dim: int) -> int:
