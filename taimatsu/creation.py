@@ -11,12 +11,12 @@ import numpy as np
 
 from taimatsu import devices, dtypes, recorder
 from taimatsu.errors import OperationError
-from taimatsu.ops.base import Sample, composite
+from taimatsu.ops.base import Sample, array, composite
 from taimatsu.ops.casting import converted
 from taimatsu.ops.filling import Full
 from taimatsu.ops.views import shape_arguments
-from taimatsu.shapes import is_dense
 from taimatsu.recorder import TensorBase, constant, make_tensor, meta
+from taimatsu.shapes import is_dense
 
 
 def _error(name: str, text: str, hint: str = "", kind: type = RuntimeError) -> Exception:
@@ -404,7 +404,7 @@ ones_like = _like("ones_like", 1)
 empty_like = _like("empty_like", 0)
 
 
-@composite("full_like", methods=())
+@composite("full_like", methods=(), samples=lambda: iter([Sample(array(2, 3), 1.5, grad=False)]))
 def full_like(
     input, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None,
     memory_format=None, pin_memory=False,
@@ -416,6 +416,11 @@ def full_like(
     return filled(tuple(input._meta.shape), recorder.plain_number(fill_value), kind, requires_grad)
 
 
+def _new_samples() -> Iterator[Sample]:
+    yield Sample(array(2, 3), 4, 5, grad=False)
+    yield Sample(array(2, 3), (2,), dtype=dtypes.int64, grad=False)
+
+
 def _new(name: str, value: Any) -> Any:
     def new(
         self: Any, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False,
@@ -425,7 +430,7 @@ def _new(name: str, value: Any) -> Any:
         return filled(_sizes(size, named.get("size")), value, kind, requires_grad)
 
     new.__doc__ = f"``torch.{name.removeprefix('new_')}`` of this tensor's dtype."
-    return composite(name, methods=(name,), torch_name=f"Tensor.{name}")(new)
+    return composite(name, methods=(name,), torch_name=f"Tensor.{name}", samples=_new_samples)(new)
 
 
 new_zeros = _new("new_zeros", 0)
@@ -433,7 +438,12 @@ new_ones = _new("new_ones", 1)
 new_empty = _new("new_empty", 0)
 
 
-@composite("new_full", methods=("new_full",))
+@composite(
+    "new_full",
+    methods=("new_full",),
+    torch_name="Tensor.new_full",
+    samples=lambda: iter([Sample(array(2, 3), (2,), 1.5, grad=False)]),
+)
 def new_full(
     self, size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None,
     pin_memory=False,
@@ -445,13 +455,18 @@ def new_full(
     )
 
 
-@composite("new_tensor", methods=("new_tensor",))
+@composite("new_tensor", methods=("new_tensor",), torch_name="Tensor.new_tensor")
 def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False):
     """``torch.tensor`` of this tensor's dtype."""
     return tensor(data, dtype=dtype or self._meta.dtype, requires_grad=requires_grad)
 
 
-@composite("new_empty_strided", methods=("new_empty_strided",))
+@composite(
+    "new_empty_strided",
+    methods=("new_empty_strided",),
+    torch_name="Tensor.new_empty_strided",
+    samples=lambda: iter([Sample(array(2, 3), (2, 3), (1, 2), grad=False)]),
+)
 def new_empty_strided(
     self, size, stride, *, dtype=None, device=None, requires_grad=False, layout=None,
     pin_memory=False,

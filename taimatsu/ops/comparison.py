@@ -145,7 +145,13 @@ class IsClose(Binary):
         yield Sample(SPECIAL[:, None], SPECIAL, equal_nan=True)
 
 
-@composite(torch_name="allclose")
+def _close_samples() -> Iterator[Sample]:
+    a = array(3, 4)
+    yield Sample(a, a + 1e-9)
+    yield Sample(a, a + 0.1, rtol=0.05, atol=0.01)
+
+
+@composite(torch_name="allclose", samples=_close_samples)
 def allclose(
     input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False
 ) -> bool:
@@ -153,7 +159,13 @@ def allclose(
     return bool(recorder.value(IsClose(input, other, rtol, atol, equal_nan)).all())
 
 
-@composite()
+def _equal_samples() -> Iterator[Sample]:
+    yield Sample(array(3, 4), array(3, 4))
+    yield Sample(array(3, 4), array(3, 4, seed=1))
+    yield Sample(array(1), array(1, 1))
+
+
+@composite(samples=_equal_samples)
 def equal(input: Any, other: Any) -> bool:
     """Whether two tensors have the same shape and elements (a Python bool)."""
     if tuple(input.shape) != tuple(other.shape):

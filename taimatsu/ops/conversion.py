@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from taimatsu import devices, dtypes, recorder
-from taimatsu.ops.base import Sample, array, composite
+from taimatsu.ops.base import Sample, array, composite, integers
 from taimatsu.ops.casting import Cast, Clone
 from taimatsu.shapes import is_channels_last
 
 
-@composite("to", methods=("to",), torch_name="Tensor.to")
+def _to_samples():
+    yield Sample(array(2, 3), dtypes.float64, copy=True)
+    yield Sample(array(2, 3), dtypes.float16, grad=False)
+    yield Sample(array(2, 3), array(seed=1))
+    yield Sample(integers(3), dtypes.float32)
+
+
+@composite("to", methods=("to",), torch_name="Tensor.to", samples=_to_samples)
 def to(
     self, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None
 ):
@@ -32,7 +39,9 @@ def to(
         made = Clone(self)
     else:
         made = self
-    return made if memory_format is None else made.contiguous(memory_format=memory_format)
+    if memory_format is None or "preserve" in str(memory_format):
+        return made
+    return made.contiguous(memory_format=memory_format)
 
 
 def _conversion(name: str, dtype: Any) -> None:
@@ -69,7 +78,12 @@ def _method(name: str, **options: Any) -> Any:
     return enter
 
 
-@_method("contiguous")
+def _contiguous_samples():
+    yield Sample(array(3, 4))
+    yield Sample(array(2, 3, 4).transpose(2, 0, 1))
+
+
+@_method("contiguous", samples=_contiguous_samples)
 def contiguous(self, memory_format=None):
     """The tensor in row-major order (or the format's); itself if it is."""
     if memory_format is None or "contiguous" in str(memory_format):
@@ -102,7 +116,12 @@ def type_(self, dtype=None, non_blocking=False):
     return to(self, dtype)
 
 
-@_method("type_as")
+def _type_as_samples():
+    yield Sample(array(3), integers(2))
+    yield Sample(array(3), array())
+
+
+@_method("type_as", samples=_type_as_samples)
 def type_as(self, other):
     """The tensor in the other's dtype."""
     return to(self, other._meta.dtype)
@@ -133,7 +152,13 @@ def share_memory_(self):
     return self
 
 
-@_method("sum_to_size")
+def _sum_samples():
+    yield Sample(array(2, 3, 4), 3, 1)
+    yield Sample(array(2, 3), (1, 3))
+    yield Sample(array(2, 3), 2, 3)
+
+
+@_method("sum_to_size", samples=_sum_samples)
 def sum_to_size(self, *size):
     """Sums the dimensions that broadcasting ``size`` to this shape would have added."""
     from taimatsu.ops.views import shape_arguments
@@ -155,7 +180,7 @@ def sum_to_size(self, *size):
     return summed.reshape(wanted) if lead else summed
 
 
-@composite("detach_copy", methods=())
+@composite("detach_copy", methods=(), samples=lambda: iter([Sample(array(3))]))
 def detach_copy(input):
     """A copy outside the graph."""
     return Clone(input.detach())

@@ -190,8 +190,7 @@ class Xlog1py(Binary):
         return lambda: self._for_input(g, input, other), lambda: g * input / (other + 1)
 
     def _for_input(self, g: Any, input: Any, other: Any) -> Any:
-        logarithm = np.log1p(other).item() if is_number(other) else other.log1p()
-        return (g * logarithm).masked_fill((input == 0) & (other <= -1), 0)
+        return self(g, other).masked_fill((input == 0) & (other <= -1), 0)
 
     samples = binary_samples(other=(0.2, 2.0), left_numbers=(2,))
 
