@@ -174,11 +174,11 @@ class ConvolutionWeight(Wide):
         unrolled = (channels // groups * prod(kernel), prod(extents))
         padded = pad_spatial(input, padding)
         total = np.zeros((groups, outs // groups, unrolled[0]), input.dtype)
-        for part in sample_chunks(samples, channels * prod(kernel) * unrolled[1] * input.itemsize):
+        if not padded.size or not g.size:
+            samples = 0
+        for part in sample_chunks(samples, groups * prod(unrolled) * input.itemsize):
             columns = windows(padded[part], kernel, stride, dilation, extents)
-            columns = columns.reshape(-1, groups, *unrolled) if columns.size else None
-            if columns is None:
-                break
+            columns = columns.reshape(-1, groups, *unrolled)
             of = g[part].reshape(-1, groups, outs // groups, unrolled[1])
             total += np.matmul(of, columns.swapaxes(2, 3)).sum(0)
         return total.reshape(outs, channels // groups, *kernel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from math import log, pi
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class PointwiseLoss(Operation, abstract=True):
     """
 
     hidden = True
-    saves = ("input", "target")
+    saves: ClassVar[tuple[str, ...]] = ("input", "target")
 
     def infer(self, input: Meta, target: Meta, *, reduction: str, parameter: float = 0) -> Meta:
         return self._result(input, target, reduction)

@@ -299,6 +299,11 @@ class Triangle(Operation, abstract=True):
         yield Sample(array(3, 4), -1)
 
 
+def _below(shape: tuple[int, ...], diagonal: int) -> np.ndarray:
+    """True on and below a diagonal of matrices of this shape."""
+    return np.tri(shape[-2], shape[-1], diagonal, dtype=np.bool_)
+
+
 @register
 class Tril(Triangle):
     """The part on and below a diagonal; ``diagonal`` counts upwards from the main one."""
@@ -306,7 +311,7 @@ class Tril(Triangle):
     inplace = True
 
     def reference(self, input: np.ndarray, *, diagonal: int) -> np.ndarray:
-        return np.where(np.tri(*input.shape[-2:], diagonal, bool), input, input.dtype.type(0))
+        return np.where(_below(input.shape, diagonal), input, input.dtype.type(0))
 
 
 @register
@@ -316,7 +321,7 @@ class Triu(Triangle):
     inplace = True
 
     def reference(self, input: np.ndarray, *, diagonal: int) -> np.ndarray:
-        return np.where(np.tri(*input.shape[-2:], diagonal - 1, bool), input.dtype.type(0), input)
+        return np.where(_below(input.shape, diagonal - 1), input.dtype.type(0), input)
 
 
 @composite("tril_indices", methods=(), samples=lambda: iter([Sample(3, 4, 1)]))

@@ -169,3 +169,16 @@ def _check_border(input: Any, pairs: Pairs, mode: str, value: float | None) -> N
             raise refuse(
                 f"padding {pair} of dimension {first + number} with {extent} elements leaves none"
             )
+
+
+_functional_pad = pad
+
+
+@composite(
+    "constant_pad_nd",
+    methods=(),
+    samples=lambda: iter([Sample(array(2, 3), (1, 2), 0.5)]),
+)
+def constant_pad_nd(input: Any, pad: Any, value: float = 0) -> Any:
+    """``nn.functional.pad`` with a constant."""
+    return _functional_pad(input, pad, "constant", value)

@@ -139,20 +139,22 @@ class MaxPool(MaxPooling):
         )
         padded = _padded_with_lowest(input, padding, reach)
         best = np.full((*input.shape[:2], *out), lowest(input.dtype), input.dtype)
-        where = np.broadcast_to(_first_places(extents, out, stride, padding, dilation), best.shape)
-        where = where.copy()
-        for offset in np.ndindex(*kernel):
-            window = tuple(
+        # The number of the winner in its window, from 1. Numbers grow, so later ones are larger.
+        numbers = np.uint8 if prod(kernel) < 256 else np.int32
+        winner = np.zeros(best.shape, numbers)
+        with_nan = input.dtype.kind not in "iub" and bool(np.isnan(input).any())
+        for number, offset in enumerate(np.ndindex(*kernel), 1):
+            window: Any = tuple(
                 slice(o * d, o * d + (m - 1) * s + 1, s)
                 for o, d, m, s in zip(offset, dilation, out, stride, strict=True)
             )
             seen = padded[(..., *window)]
             better = seen > best
-            if input.dtype.kind not in "iub":
-                better |= seen != seen
-            place = _places(extents, out, stride, padding, dilation, offset)
-            np.copyto(best, seen, where=better)
-            np.copyto(where, np.broadcast_to(place, where.shape), where=better)
+            if with_nan:
+                better |= np.isnan(seen)
+            np.maximum(best, seen, out=best)  # keeps NaN
+            np.maximum(winner, better * numbers(number), out=winner)
+        where = _winning_places(winner, extents, kernel, stride, padding, dilation)
         return best, where
 
     def backward_name_for(self, inputs: tuple, attributes: dict) -> str:
@@ -255,23 +257,32 @@ def _padded_with_lowest(x: np.ndarray, padding: Extents, reach: Extents) -> np.n
     if extents == x.shape[2:]:
         return x
     padded = np.full((*x.shape[:2], *extents), lowest(x.dtype), x.dtype)
-    padded[(..., *(slice(p, p + n) for n, p in zip(x.shape[2:], padding, strict=True)))] = x
+    inner: Any = tuple(slice(p, p + n) for n, p in zip(x.shape[2:], padding, strict=True))
+    padded[(..., *inner)] = x
     return padded
 
 
-def _places(
+def _winning_places(
+    winner: np.ndarray,
     extents: Extents,
-    out: Extents,
+    kernel: Extents,
     stride: Extents,
     padding: Extents,
     dilation: Extents,
-    offset: Extents,
 ) -> np.ndarray:
-    """Flat positions in the image of one element of every window."""
-    flat: Any = 0
-    for n, m, s, p, d, o in zip(extents, out, stride, padding, dilation, offset, strict=True):
-        flat = np.asarray(flat)[..., None] * n + (np.arange(m) * s - p + o * d)
-    return flat
+    """Flat positions in the image of what won; of a window's first element where nothing did."""
+    out = winner.shape[2:]
+    begin: Any = 0
+    for n, m, s, p in zip(extents, out, stride, padding, strict=True):
+        begin = np.asarray(begin)[..., None] * n + (np.arange(m) * s - p)
+    within: Any = 0
+    for n, k, d in zip(extents, kernel, dilation, strict=True):
+        within = np.asarray(within)[..., None] * n + np.arange(k) * d
+    places = begin + np.append(0, within)[winner]
+    if not winner.all():
+        first = _first_places(extents, out, stride, padding, dilation)
+        places = np.where(winner == 0, first, places)
+    return places
 
 
 def _first_places(

@@ -66,14 +66,14 @@ def pad_spatial(x: np.ndarray, padding: Extents, value: Any = 0) -> np.ndarray:
         return x
     extents = tuple(n + 2 * p for n, p in zip(x.shape[2:], padding, strict=True))
     padded = np.full((*x.shape[:2], *extents), value, x.dtype)
-    inner = tuple(slice(p, p + n) for n, p in zip(x.shape[2:], padding, strict=True))
+    inner: Any = tuple(slice(p, p + n) for n, p in zip(x.shape[2:], padding, strict=True))
     padded[(..., *inner)] = x
     return padded
 
 
 def unpad_spatial(x: np.ndarray, padding: Extents) -> np.ndarray:
     """The view of ``x`` (N, C, *spatial) without ``padding`` elements on both sides."""
-    inner = tuple(slice(p, n - p) for n, p in zip(x.shape[2:], padding, strict=True))
+    inner: Any = tuple(slice(p, n - p) for n, p in zip(x.shape[2:], padding, strict=True))
     return x[(..., *inner)]
 
 
