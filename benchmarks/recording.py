@@ -1,0 +1,168 @@
+"""What recording costs, with PyTorch's cost of the same operations beside it.
+
+    python benchmarks/recording.py [--rounds 5] [--check]
+
+Each library runs in a process of its own, in turn; the medians of the rounds' best times are
+printed. The time in which programs are carried out is taken off ours: what is measured is what
+Python does for an operation (recording, gradients, the end of a recording). ``--check`` fails
+where a figure is over its bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+OPERATIONS = 100
+BOUNDS = {  # microseconds
+    "operation, no gradient": 1.5,
+    "operation, gradient bookkeeping": 1.5,
+    "forward, backward and flush, per operation": 2.0,
+    "cnn step, modules and optimizer included": 350.0,
+}
+
+
+class Executing:
+    """Adds up the time in which recorded programs are carried out."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def watch(self, recorder: Any) -> None:
+        inner = recorder.registered.execute
+
+        def timed(*given: Any) -> Any:
+            start = time.perf_counter()
+            made = inner(*given)
+            self.seconds += time.perf_counter() - start
+            return made
+
+        recorder.registered.execute = timed
+
+
+def best(
+    work: Callable[[], Any], after: Callable[[], Any], executing: Executing, times: int
+) -> float:
+    """The shortest time of ``work`` in microseconds, executing taken off."""
+    found = float("inf")
+    for _ in range(times):
+        executing.seconds = 0.0
+        start = time.perf_counter()
+        kept = work()
+        spent = time.perf_counter() - start - executing.seconds
+        found = min(found, spent)
+        after()
+        del kept
+    return found * 1e6
+
+
+def measure(library: str) -> dict[str, float]:
+    """All figures of one library, in this process."""
+    executing = Executing()
+    if library == "torch":
+        import torch
+
+        torch.set_num_threads(2)
+
+        def flush() -> None:
+            pass
+    else:
+        import taimatsu as torch
+        from taimatsu import recorder
+
+        executing.watch(recorder)
+        flush = recorder.flush
+    made = small_operations(torch, flush, executing)
+    made["cnn step, modules and optimizer included"] = cnn_step(torch, flush, executing)
+    return made
+
+
+def small_operations(torch: Any, flush: Callable, executing: Executing) -> dict[str, float]:
+    weight = torch.ones(8, requires_grad=True)
+
+    def forward() -> Any:
+        x = weight
+        for _ in range(OPERATIONS // 2):
+            x = x * weight
+            x = x + 0.5
+        return x
+
+    def without() -> Any:
+        with torch.no_grad():
+            return forward()
+
+    def whole() -> None:
+        forward().sum().backward()
+        flush()
+        weight.grad = None
+
+    found = {
+        "operation, no gradient": best(without, flush, executing, 200),
+        "operation, gradient bookkeeping": best(forward, flush, executing, 200),
+        "forward, backward and flush, per operation": best(whole, flush, executing, 200),
+    }
+    return {name: t / OPERATIONS for name, t in found.items()}
+
+
+def cnn_step(torch: Any, flush: Callable, executing: Executing) -> float:
+    nn = torch.nn
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(800, 120), nn.ReLU(), nn.Linear(120, 10),
+    )  # fmt: skip
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=0.005)
+    criterion = nn.CrossEntropyLoss()
+    images = torch.randn(4, 1, 28, 28)
+    labels = torch.randint(0, 10, (4,))
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = criterion(net(images), labels)
+        loss.backward()
+        optimizer.step()
+
+    return best(step, flush, executing, 200)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--check", action="store_true", help="fail where a bound is exceeded")
+    parser.add_argument("--library", choices=["taimatsu", "torch"], help="one, as JSON")
+    options = parser.parse_args()
+    if options.library:
+        print(json.dumps(measure(options.library)))
+        return 0
+    rounds: dict[str, list[dict[str, float]]] = {"taimatsu": [], "torch": []}
+    for _ in range(options.rounds):
+        for library, found in rounds.items():
+            command = [sys.executable, __file__, "--library", library]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found.append(json.loads(done.stdout))
+    return report(rounds, options.check)
+
+
+def report(rounds: dict[str, list[dict[str, float]]], check: bool) -> int:
+    print(f"{'microseconds':<46}{'ours':>9}{'PyTorch':>9}{'ratio':>7}{'bound':>8}")
+    over = 0
+    for name, bound in BOUNDS.items():
+        ours, theirs = (
+            statistics.median(found[name] for found in rounds[library])
+            for library in ("taimatsu", "torch")
+        )
+        print(f"{name:<46}{ours:>9.2f}{theirs:>9.2f}{theirs / ours:>7.1f}{bound:>8.1f}")
+        over += ours > bound
+    print("PyTorch's cnn step computes on a batch of 4; ours is the recording alone")
+    return int(check and over > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
