@@ -14,7 +14,13 @@ from taimatsu import recorder
 from taimatsu.autograd import anomaly
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta
-from taimatsu.recorder.recording import input_names, saved_names, saved_tensors, written_over
+from taimatsu.recorder.recording import (
+    input_names,
+    saved_names,
+    saved_tensors,
+    saves_result,
+    written_over,
+)
 from taimatsu.recorder.state import INPUT, VIEW, WRITE, Info, State
 
 
@@ -316,10 +322,12 @@ def saved_values(
             kind, content = reference
             given = tape.items if numbers is None else numbers
             inputs.append(given[content] if kind == "argument" else content)
-    if "out" not in names:
-        return inputs, [info.meta for info in step.results]
     moved = written_over(tape.final)
-    return inputs, [saved_result(tape, step, info, moved, create) for info in step.results]
+    out = [
+        saved_result(tape, step, info, moved, create) if saves_result(names, info) else info.meta
+        for info in step.results
+    ]
+    return inputs, out
 
 
 def saved_result(tape: Any, step: State, info: Info, moved: dict[int, Info], create: bool) -> Any:
@@ -340,9 +348,14 @@ def saved_tensor(tape: Any, step: State, info: Info, create: bool, after: bool =
     leaf = isinstance(source, recorder.TensorBase) and source._meta is info.meta
     recorded = tape.versions.get(origin.tid, (storage, 0))
     _check_version(step, info, origin, recorded, after)
-    if leaf:
+    if leaf and (create or source._storage is not storage):
         return source if create else source.detach()
-    offset = tape.items[info.offset] if info.offset >= 0 else 0
+    if info.tid in tape.snapshots and tape.snapshot_changed(info.tid):
+        storage, described, offset = tape.snapshots[info.tid]
+        return _placed(tape, info, recorder.make_tensor(described, storage, offset), create)
+    offset = 0
+    if info.offset >= 0:
+        offset = (tape.items if numbers is None else numbers)[info.offset]
     tensor = recorder.make_tensor(info.meta, storage, offset)
     if create and info.grad:
         tensor._requires_grad = True

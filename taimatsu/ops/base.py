@@ -85,7 +85,8 @@ class Operation:
     methods: ClassVar[tuple[str, ...] | None] = None  # Tensor method names; None = plain functions
     inplace: ClassVar[bool] = False  # derive the method name_ that writes the result over input 0
     torch_name: ClassVar[str] = ""  # what the parity test calls; default: the first public name
-    # Values that gradient() needs, by parameter name of infer(), or "out". A dict gives them per
+    # Values that gradient() needs, by parameter name of infer(), "out" (all results) or
+    # "out[1]" (one of several). A dict gives them per
     # input whose gradient is wanted: {"input": ("other",), "other": ("input",)}.
     saves: ClassVar[tuple[str, ...] | dict[str, tuple[str, ...]]] = ()
     outputs: ClassVar[int] = 1  # 0: as many as infer() returns

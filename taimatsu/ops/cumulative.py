@@ -175,7 +175,7 @@ class RunningExtreme(Wide, abstract=True):
     """cummax and cummin: values and the index of the latest that attains each; NaN stays."""
 
     outputs = 2
-    saves = ("out",)
+    saves = ("out[1]",)
 
     @numpy_names
     def __call__(self, input: Any, dim: int) -> Any:

@@ -336,6 +336,7 @@ def setitem(tensor: Any, expression: Any, value: Any) -> None:
     if value._meta.dtype is not kind:
         value = value.to(kind)
     dims = tuple(d for d, _ in advanced)
+    recorder.refuse_overlap(view, (value, *[i for _, i in advanced]), "index_put")
     shape = tuple(view._meta.shape)
     value = _without_leading_ones(value, view._meta.ndim + 64)
     made = IndexPut.apply(

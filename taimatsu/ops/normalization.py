@@ -36,7 +36,11 @@ class Standardize(Wide):
 
     hidden = True
     outputs = 3
-    saves = {"input": ("input", "weight", "out"), "weight": ("input", "out"), "bias": ()}
+    saves = {
+        "input": ("input", "weight", "out[1]", "out[2]"),
+        "weight": ("input", "out[1]", "out[2]"),
+        "bias": (),
+    }
 
     def infer(
         self,

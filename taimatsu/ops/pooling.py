@@ -83,7 +83,7 @@ class MaxPooling(Operation, abstract=True):
 
     hidden = True
     outputs = 2
-    saves = ("out",)
+    saves = ("out[1]",)
 
     def gradient(self, g: Any, out: Any, input: Any, **attributes: Any) -> Any:
         if g[0] is None:

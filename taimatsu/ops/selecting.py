@@ -61,7 +61,7 @@ class Choice(Wide, abstract=True):
     hidden = True
     methods = ()
     outputs = 2
-    saves = ("out",)
+    saves = ("out[1]",)
     public = ""  # the name in messages
 
     def pick(self, x: np.ndarray, **options: Any) -> np.ndarray:

@@ -29,7 +29,7 @@ class Ordering(Wide, abstract=True):
     """Operations that return some elements along ``dim`` in an order: (values, indices)."""
 
     outputs = 2
-    saves = ("out",)
+    saves = ("out[1]",)
 
     def gradient(self, g: tuple, out: tuple, input: Meta, *, dim: int, **options: Any) -> Any:
         if g[0] is None or input.ndim == 0:

@@ -30,6 +30,7 @@ from taimatsu.recorder.base import (
 )
 from taimatsu.recorder import macro
 from taimatsu.recorder.number import Number
+from taimatsu.recorder.overlap import refuse_overlap, refuse_repeated, repeated_dims
 from taimatsu.recorder.recording import (
     GRAD,
     INFERENCE,
@@ -53,6 +54,7 @@ __all__ = [
     "TensorBase", "VersionCounter", "apply", "apply_view", "binary_method", "call_site", "constant",
     "counter_of", "current", "extra_of", "flush", "is_exposed", "local", "macro", "make_tensor",
     "materialize", "meta", "module_boundary", "place", "plain_number", "record_view",
+    "refuse_overlap", "refuse_repeated", "repeated_dims",
     "register_executor", "register_tensor", "registered", "saved_slots", "set_mode", "storage_size",
     "unary_method", "value", "window", "write",
 ]

@@ -31,11 +31,12 @@ class Tape:
     """The autograd graph of one recording: outlives it while a tensor refers to it.
 
     ``state`` describes the steps; the rest are this run's values. ``sources`` maps an input's
-    number to its leaf tensor, or to (tape, number) of the graph that computed it.
+    number to its leaf tensor, or to (tape, number) of the graph that computed it; ``snapshots``
+    maps a copied input's number to the memory it was copied from.
     """
 
     __slots__ = (
-        "state", "items", "sources", "versions", "contexts", "hooks", "freed",
+        "state", "items", "sources", "versions", "snapshots", "contexts", "hooks", "freed",
         "order", "lines", "recording", "__weakref__",
     )
 
@@ -45,6 +46,7 @@ class Tape:
         self.items: list = recording.items
         self.sources: dict[int, Any] = {}
         self.versions: dict[int, tuple[Any, int]] = {}  # input -> its counter, version then
+        self.snapshots: dict[int, tuple[Storage, Any, int]] = {}  # storage, Meta, offset
         self.contexts: dict[int, Any] = {}  # custom functions' ctx, by first result
         self.hooks: dict[Any, Any] = {}  # number or ("node", number) -> hooks
         self.freed: frozenset[int] = frozenset()  # numbers of first results of freed steps
@@ -58,6 +60,15 @@ class Tape:
             return self.state
         state = self.recording.state
         return self.state if state is CLOSED else state
+
+    def snapshot_changed(self, tid: int) -> bool:
+        """Whether the memory that an input was copied from holds other values by now."""
+        storage, described, offset = self.snapshots[tid]
+        if storage.buffer is None:
+            return True
+        copy = self.items[self.final.infos()[tid].slot].buffer
+        view = window(storage.buffer, described.shape, described.strides, offset)
+        return not same_bits(view.reshape(-1), copy)
 
 
 _tape_order = itertools.count()
@@ -154,7 +165,11 @@ class Recording:
         copy.recording = self
         copy.slot = self.state.slots
         plain = make_meta(source.shape, source.dtype, None, False, source.wrapped)
-        return self._step_input(tensor, plain, copy.slot, copy, True)
+        tid = self._step_input(tensor, plain, copy.slot, copy, True)
+        counter = counter_of(tensor)
+        self.tape.versions[tid] = (counter, counter.version)
+        self.tape.snapshots[tid] = (tensor._storage, source, tensor._offset)
+        return tid
 
     def _step_input(
         self, tensor: Any, description: Any, slot: int, new: Storage | None, whole: bool
@@ -312,10 +327,16 @@ def saved_tensors(final: State, step: State, table: list[Info]) -> list[int]:
     for name, reference in zip(input_names(step), step.inputs, strict=True):
         if type(reference) is int and name in names:
             saved.append(reference)
-    if "out" in names:
+    wanted = [info for info in step.results if saves_result(names, info)]
+    if wanted:
         moved = written_over(final)
-        saved.extend(moved.get(info.tid, info).tid for info in step.results)
+        saved.extend(moved.get(info.tid, info).tid for info in wanted)
     return saved
+
+
+def saves_result(names: set[str], info: Info) -> bool:
+    """Whether a result's value is saved: ``"out"`` names all of them, ``"out[1]"`` one."""
+    return "out" in names or f"out[{info.index}]" in names
 
 
 def saved_names(step: State, table: list[Info]) -> set[str]:
@@ -337,6 +358,14 @@ def input_names(step: State) -> tuple[str, ...]:
         fixed = names[:-1]
         return fixed + ("*",) * (len(step.inputs) - len(fixed))
     return names[: len(step.inputs)]
+
+
+def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two flat arrays of one dtype hold the same values, zeros' signs and NaNs included."""
+    if a.itemsize <= 8:
+        kind = f"u{a.itemsize}"
+        a, b = np.ascontiguousarray(a).view(kind), b.view(kind)
+    return bool(np.array_equal(a, b))
 
 
 def _fills(description: Any, storage: Storage) -> bool:
