@@ -36,7 +36,7 @@ def make_grid(
         images = images if scale_each else images[0]
     count, channels, height, width = images.shape
     if count == 1:
-        return constant(images[0])
+        return constant(images[0].copy())
     columns = min(nrow, count)
     rows = math.ceil(count / columns)
     shape = (channels, (height + padding) * rows + padding, (width + padding) * columns + padding)

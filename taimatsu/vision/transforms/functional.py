@@ -130,7 +130,7 @@ def to_tensor(pic: Any) -> Tensor:
         raise TypeError(f"[to_tensor] pic should be PIL Image or ndarray. Got {type(pic)}")
     if scale:
         array = array / array_type(dtypes.get_default_dtype())(255)
-    return constant(np.ascontiguousarray(array))
+    return constant(np.array(array, order="C"))
 
 
 def array_type(dtype: Any) -> Any:
@@ -145,7 +145,7 @@ def pil_to_tensor(pic: Any) -> Tensor:
     array = np.array(pic)
     if array.ndim == 2:
         array = array[:, :, None]
-    return constant(np.ascontiguousarray(array.transpose(2, 0, 1)))
+    return constant(np.array(array.transpose(2, 0, 1), order="C"))
 
 
 def to_pil_image(pic: Any, mode: str | None = None) -> Any:
