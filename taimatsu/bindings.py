@@ -134,44 +134,12 @@ def _inplace_method(operation: Any, name: str) -> Callable:
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         self._refuse_write(name)
-        _refuse_overlap(self, args, name)
+        recorder.refuse_overlap(self, (*args, *kwargs.values()), name)
         return self._assign(operation(self, *args, **kwargs), name)
 
     method.__name__ = method.__qualname__ = name + "_"
     method.__doc__ = f"In-place form of ``{name}``."
     return method
-
-
-def _refuse_overlap(tensor: Any, args: tuple, name: str) -> None:
-    """PyTorch's error for an argument that partly shares memory with the tensor written."""
-    for given in args:
-        if not isinstance(given, recorder.TensorBase) or given._storage is not tensor._storage:
-            continue
-        if given._meta is tensor._meta and given._offset == tensor._offset:
-            continue
-        if _spans_meet(given, tensor):
-            raise RuntimeError(
-                f"[{name}_] unsupported operation: some elements of the input tensor and the "
-                "written-to tensor refer to a single memory location. Please clone() the tensor "
-                "before performing the operation."
-            )
-
-
-def _spans_meet(a: Any, b: Any) -> bool:
-    """Whether two views of one storage have an element in common."""
-    if not a._meta.numel or not b._meta.numel:
-        return False
-    spans = []
-    for t in (a, b):
-        last = sum((n - 1) * s for n, s in zip(t._meta.shape, t._meta.strides, strict=True))
-        spans.append((t._offset, t._offset + last))
-    (a0, a1), (b0, b1) = spans
-    if a1 < b0 or b1 < a0:
-        return False
-    base = np.empty(max(a1, b1) + 1, np.int8)
-    first = recorder.window(base, a._meta.shape, a._meta.strides, a._offset)
-    second = recorder.window(base, b._meta.shape, b._meta.strides, b._offset)
-    return bool(np.shares_memory(first, second))
 
 
 def _function(operation: Any) -> Callable:

@@ -440,6 +440,10 @@ class Tensor(TensorBase):
     # -- writing in place ------------------------------------------------------------------
 
     def _refuse_write(self, name: str) -> None:
+        self._refuse_leaf_write(name)
+        recorder.refuse_repeated(self, name)
+
+    def _refuse_leaf_write(self, name: str) -> None:
         if recorder.local.mode == recorder.GRAD and self._requires_grad and self._tape is None:
             raise OperationError.make(
                 name + "_",
@@ -447,14 +451,6 @@ class Tensor(TensorBase):
                 "",
                 "update it under torch.no_grad() or through .data, or use the out-of-place form",
             )
-        for extent, stride in zip(self._meta.shape, self._meta.strides, strict=True):
-            if stride == 0 and extent > 1:
-                raise OperationError.make(
-                    name + "_",
-                    "unsupported operation: more than one element of the written-to tensor refers "
-                    "to a single memory location. Please clone() the tensor before performing the "
-                    "operation.",
-                )
 
     def _assign(self, made: Any, name: str) -> Tensor:
         """Writes the result of the out-of-place form over this tensor."""
@@ -476,14 +472,37 @@ class Tensor(TensorBase):
                     "use the out-of-place form, or convert the tensor first",
                 )
             made = made.to(self._meta.dtype)
+        if not self._meta.contiguous and recorder.repeated_dims(self._meta):
+            return self._assign_repeated(made, name)
         recorder.write(self, made, name)
+        return self
+
+    def _assign_repeated(self, made: Any, name: str) -> Tensor:
+        """Writes over elements that are one in memory: where a row is changed, its value stays."""
+        warnings.warn(
+            f"Use of {name}_ on expanded tensors is deprecated. Please clone() the tensor before "
+            "performing this operation.",
+            stacklevel=4,
+        )
+        target = self
+        for dim in recorder.repeated_dims(self._meta):
+            target = target.narrow(dim, 0, 1)
+            merged = made.narrow(dim, 0, 1)
+            for row in range(1, made.shape[dim]):
+                taken = made.narrow(dim, row, 1)
+                merged = taken.where(taken != target, merged)
+            made = merged
+        recorder.write(target, made, name)
         return self
 
     def copy_(self, src: Any, non_blocking: bool = False) -> Tensor:
         """Writes ``src``, broadcast and cast, over this tensor."""
-        self._refuse_write("copy")
+        self._refuse_leaf_write("copy")
+        if src is not self:
+            recorder.refuse_repeated(self, "copy")
         if not isinstance(src, TensorBase):
             raise TypeError(f"copy_(): expected a Tensor, got {type(src).__name__}")
+        recorder.refuse_overlap(self, (src,), "copy")
         recorder.write(self, CopyValue.apply(self, src), "copy")
         return self
 

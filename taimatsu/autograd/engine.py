@@ -314,8 +314,10 @@ def saved_values(
     for name, reference in zip(input_names(step), step.inputs, strict=True):
         if type(reference) is int:
             info = table[reference]
-            wanted = name in names
-            inputs.append(saved_tensor(tape, step, info, create) if wanted else info.meta)
+            saved = info.meta
+            if name in names:
+                saved = saved_tensor(tape, step, info, create, numbers=numbers)
+            inputs.append(saved)
         elif reference is None:
             inputs.append(None)
         else:
@@ -338,34 +340,39 @@ def saved_result(tape: Any, step: State, info: Info, moved: dict[int, Info], cre
     return saved_tensor(tape, target.state, target, create, after=True)
 
 
-def saved_tensor(tape: Any, step: State, info: Info, create: bool, after: bool = False) -> Any:
+def saved_tensor(
+    tape: Any,
+    step: State,
+    info: Info,
+    create: bool,
+    after: bool = False,
+    numbers: Any = None,
+) -> Any:
     """A saved value as a tensor, after checking that nothing has overwritten it since ``step``
     read it (or, ``after``, made it).
     """
     source = tape.sources.get(info.tid)
     origin = _origin(tape, info)
     storage = tape.items[info.slot]
-    leaf = isinstance(source, recorder.TensorBase) and source._meta is info.meta
     recorded = tape.versions.get(origin.tid, (storage, 0))
     _check_version(step, info, origin, recorded, after)
-    if leaf and (create or source._storage is not storage):
-        return source if create else source.detach()
+    if isinstance(source, recorder.TensorBase) and source._meta.shape == info.meta.shape:
+        if create:
+            return source
+        if source._storage is not storage and info.tid not in tape.snapshots:
+            return source.detach()  # its data was exchanged
+    described, offset = info.meta, 0
     if info.tid in tape.snapshots and tape.snapshot_changed(info.tid):
         storage, described, offset = tape.snapshots[info.tid]
-        return _placed(tape, info, recorder.make_tensor(described, storage, offset), create)
-    offset = 0
-    if info.offset >= 0:
+    elif info.offset >= 0:
         offset = (tape.items if numbers is None else numbers)[info.offset]
-    tensor = recorder.make_tensor(info.meta, storage, offset)
+    tensor = recorder.make_tensor(described, storage, offset)
     if create and info.grad:
         tensor._requires_grad = True
         tensor._tape = tape
         tensor._gid = info.gid
-    if (
-        tape.recording is not None
-        and tape.recording is recorder.local.recording
-        and (create or not info.grad)
-    ):
+    opened = tape.recording is not None and tape.recording is recorder.local.recording
+    if opened and described is info.meta and storage.recording is tape.recording:
         tensor._recording = tape.recording
         tensor._tid = info.tid
     return tensor

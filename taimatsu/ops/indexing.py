@@ -330,7 +330,10 @@ def setitem(tensor: Any, expression: Any, value: Any) -> None:
     if not isinstance(value, recorder.TensorBase):
         value = recorder.constant(np.asarray(value).astype(kind.numpy), kind)
     if not advanced:
-        view.copy_(_without_leading_ones(value, view._meta.ndim))
+        value = _without_leading_ones(value, view._meta.ndim)
+        if value._storage is view._storage and value._meta.shape != view._meta.shape:
+            value = value.expand(tuple(view._meta.shape))  # the same elements, if it only views them
+        view.copy_(value)
         return
     view._refuse_write("index_put")
     if value._meta.dtype is not kind:

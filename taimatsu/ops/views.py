@@ -168,9 +168,12 @@ class Expand(ViewOperation):
 
     def layout(self, input, *, shape):
         lead = len(shape) - input.ndim
-        strides = [0] * lead
+        strides: list[int] = []
         for old, stride, new in zip(input.shape, input.strides, shape[lead:], strict=True):
             strides.append(0 if old == 1 and new != 1 else stride)
+        for d in range(lead - 1, -1, -1):
+            whole = shape[d + 1] * strides[0] if strides else 0
+            strides.insert(0, 0 if shape[d] != 1 else whole)
         return meta(shape, input.dtype, tuple(strides))
 
     def gradient(self, g, out, input, *, shape):

@@ -64,11 +64,10 @@ def apply(operation: Any, inputs: tuple, attributes: dict[str, Any] = _NONE) -> 
                 recording.items += (*items, *arguments)
         else:
             items += arguments
-            try:
-                recording.state = recording.state.edges[key]
-                recording.items += items
-            except KeyError:
+            if recording.state is not state:
                 continue  # another thread carried the recording out meanwhile
+            recording.state = following
+            recording.items += items
         if config.eager or recording.must_run:
             recording.run()
         return results
@@ -299,19 +298,25 @@ def record_view(
         with LOCK:
             source = recording.bring_in(tensor)
             rest = tuple([recording.bring_in(t) for t in others])
+            copied = None
+            if source in recording.tape.snapshots:
+                copied = recording.enter_snapshot(result)
             state = recording.state
             if state is CLOSED or recording.done:
                 continue
             described = result._meta
-            key = (operation, VIEW, described, *attributes.values(), source, *rest)
+            key = (operation, VIEW, described, *attributes.values(), source, *rest, copied)
             following = state.edge(key)
             if following is None:
                 following = _extend_view(recording, operation, described, attributes, numbers,
-                                         (source, *rest))
+                                         (source, *rest), copied)
                 following = state.connect(key, following)
-            items = (*numbers, result._offset) if described.dynamic else numbers
+            moving = described.dynamic and copied is None
+            items = (*numbers, result._offset) if moving else numbers
             recording.state = following
             recording.items += items
+            if copied is not None:
+                recording.tape.snapshots[following.tid] = recording.tape.snapshots[copied]
             place(result, recording, following)
             return
 
@@ -323,16 +328,22 @@ def _extend_view(
     attributes: dict,
     numbers: tuple,
     sources: tuple[int, ...],
+    copied: int | None,
 ) -> State:
+    """The new state of a view; one of a snapshot stands on a snapshot of its own (``copied``)."""
     table = recording.infos()
     made = State(recording.state, VIEW)
     made.operation = operation
     made.attributes = dict(attributes)
     made.inputs = (*sources, *[("argument", made.add_argument()) for _ in numbers])
-    offset = made.add_argument() if described.dynamic else -1
     source = table[sources[0]]
-    whole = source.whole and described.numel == source.meta.numel and described.contiguous
-    made.add_result(source.slot, described, offset, True, whole and not described.dynamic)
+    if copied is not None:
+        copy = table[copied]
+        made.add_result(copy.slot, copy.meta, -1, True, copy.whole)
+    else:
+        offset = made.add_argument() if described.dynamic else -1
+        whole = source.whole and described.numel == source.meta.numel and described.contiguous
+        made.add_result(source.slot, described, offset, True, whole and not described.dynamic)
     made.recorded_grad = True
     made.site = call_site()
     return made
@@ -367,11 +378,11 @@ def unary_method(operation: Any) -> Callable:
                 storage = _new_storage(Storage)
                 result = new(kind)
                 tape = recording.tape
-                recording.state = state = recording.state.edges[key]
-                recording.items.append(storage)
                 storage.buffer = None
                 storage.recording = recording
                 storage.version = 0
+                recording.state = state = recording.state.edges[key]
+                recording.items.append(storage)
                 storage.slot = state.slot
                 result._meta = state.meta
                 result._storage = storage
@@ -415,11 +426,11 @@ def binary_method(operation: Any, general: Callable) -> Callable:
                     return general(self, other)
                 result = new(kind)
                 tape = recording.tape
-                recording.state = state = recording.state.edges[key]
-                recording.items += items
                 storage.buffer = None
                 storage.recording = recording
                 storage.version = 0
+                recording.state = state = recording.state.edges[key]
+                recording.items += items
                 storage.slot = state.slot
                 result._meta = state.meta
                 result._storage = storage

@@ -140,7 +140,7 @@ class Recording:
         passing = False
         if not known and not for_write and is_exposed(storage):
             if tensor._meta.numel * storage.buffer.itemsize <= SNAPSHOT_LIMIT:
-                return self._enter_snapshot(tensor)
+                return self.enter_snapshot(tensor)
             self.must_run = passing = True
         if not known:
             storage.recording = self
@@ -156,7 +156,7 @@ class Recording:
             tensor._tid = number
         return number
 
-    def _enter_snapshot(self, tensor: TensorBase) -> int:
+    def enter_snapshot(self, tensor: TensorBase) -> int:
         """Copies what a recorded read sees of memory that others can change meanwhile."""
         source = tensor._meta
         view = window(tensor._storage.buffer, source.shape, source.strides, tensor._offset)
