@@ -151,10 +151,12 @@ def _replay(
         if storage.buffer is not None and is_exposed(storage):
             return None
     items: list[Any] = []
+    # One object for all dead slots: reference counts, by which live sets are found again, repeat.
+    dead = object()
     slot = recording.state.slots
     for kind, *content in effect.items:
         if kind == "dead":
-            items.append(None)
+            items.append(dead)
         elif kind == "fresh":
             items.append(_pending(recording, slot))
         elif kind == "constant":

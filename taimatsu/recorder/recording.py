@@ -19,6 +19,7 @@ from taimatsu.recorder.base import TensorBase, counter_of, registered
 from taimatsu.recorder.state import INPUT, STATISTICS, WRITE, Info, State, build_graph
 
 NO_GRAD, GRAD, INFERENCE = 0, 1, 2
+LIVE_SETS = 64  # remembered by state; most have one or two
 
 # Held by everything that changes a recording other than by one atomic step (the fast paths of
 # apply.py), and while a recording is closed. Taken before any recording's own lock.
@@ -251,15 +252,16 @@ class Recording:
         counts = tuple(map(sys.getrefcount, pick(self.items)))
         graph = sys.getrefcount(self.tape) > _TAPE_SOLE
         key = (counts, graph and self.tape.freed)
-        found = final.memo.get(key)
+        known = final.memo.setdefault("live", {})
+        found = known.get(key)
         if found is None:
             found = {slot for slot, n in zip(slots, counts, strict=True) if n > _SOLE}
             if graph:
                 found |= saved_slots(final, self.tape.freed) & set(slots)
-            found = frozenset(slot for slot in found if self.items[slot] is not None)
-            if len(final.memo) > 64:
-                final.memo.clear()
-            final.memo[key] = found
+            found = frozenset(slot for slot in found if type(self.items[slot]) is Storage)
+            if len(known) > LIVE_SETS:
+                known.clear()
+            known[key] = found
         return found
 
     def _restore(self) -> None:
