@@ -385,8 +385,8 @@ def _origin(tape: Any, info: Info) -> Info:
     table = tape.final.infos()
     while info.tid not in tape.versions and info.state.kind in (VIEW, WRITE):
         first = info.state.inputs[0]
-        older = table[first] if type(first) is int else info
-        if older.slot != info.slot:  # a custom function's result
+        older = table[first] if type(first) is int else None
+        if older is None or older.slot != info.slot:  # a custom function's result
             return next(i for i in table if i.slot == info.slot)
         info = older
     return info
