@@ -11,11 +11,11 @@ import math
 import os
 import struct
 import zlib
-from typing import IO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-_TYPES = {
+_TYPES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(np.uint8),
     0x09: np.dtype(np.int8),
     0x0B: np.dtype(">i2"),
@@ -43,7 +43,7 @@ def read_idx(
     with open(path, "rb") as file:
         compressed = file.read(2) == _GZIP_MAGIC
         file.seek(0)
-        stream: IO[bytes] = gzip.GzipFile(fileobj=file) if compressed else file
+        stream = cast(BinaryIO, gzip.GzipFile(fileobj=file) if compressed else file)
         try:
             return _read(stream, os.fspath(path), ndim, dtype)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -51,7 +51,7 @@ def read_idx(
 
 
 def _read(
-    stream: IO[bytes], path: str, ndim: int | None, dtype: np.dtype | type | None
+    stream: BinaryIO, path: str, ndim: int | None, dtype: np.dtype | type | None
 ) -> np.ndarray:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES or magic[3] == 0:
@@ -79,7 +79,7 @@ def _read(
     return values.astype(kind.newbyteorder("="))
 
 
-def _read_up_to(stream: IO[bytes], count: int) -> bytes:
+def _read_up_to(stream: BinaryIO, count: int) -> bytes:
     """At most ``count`` bytes, piece by piece: the header may claim more than there is."""
     pieces = []
     while count > 0 and (piece := stream.read(min(count, _READ_AT_ONCE))):

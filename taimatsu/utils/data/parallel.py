@@ -141,7 +141,7 @@ class ParallelIterator:
         self.active = [True] * self.num_workers
         self.turn = itertools.cycle(range(self.num_workers))
         self.yielded = 0
-        for _ in range(self.loader.prefetch_factor * self.num_workers):
+        for _ in range((self.loader.prefetch_factor or 0) * self.num_workers):
             self._order_next()
 
     def restart(self) -> None:

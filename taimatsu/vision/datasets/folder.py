@@ -32,7 +32,7 @@ def is_image_file(filename: str) -> bool:
 
 def find_classes(directory: str | os.PathLike) -> tuple[list[str], dict[str, int]]:
     """The names of the folders in ``directory``, sorted, and their numbers."""
-    classes = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir())
+    classes = sorted(entry.name for entry in os.scandir(os.fspath(directory)) if entry.is_dir())
     if not classes:
         raise FileNotFoundError(
             f"[DatasetFolder] Couldn't find any class folder in {directory}; expected one folder "

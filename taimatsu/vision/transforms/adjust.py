@@ -87,7 +87,7 @@ def _turned_grid(
     shift_x = from_middle[0] - cosine * from_middle[0] + sine * from_middle[1]
     shift_y = from_middle[1] - sine * from_middle[0] - cosine * from_middle[1]
     theta = np.array([[cosine, sine], [-sine, cosine], [shift_x, shift_y]], np.float32)
-    theta = theta / np.array([0.5 * width, 0.5 * height], np.float32)
+    theta /= np.array([0.5 * width, 0.5 * height], np.float32)
     grid = np.ones((out_height, out_width, 3), np.float32)
     grid[..., 0] = np.arange(out_width, dtype=np.float32) + np.float32(0.5 - out_width * 0.5)
     grid[..., 1] = (np.arange(out_height, dtype=np.float32) + np.float32(0.5 - out_height * 0.5))[
@@ -109,7 +109,7 @@ def _sample(img: Tensor, rows: np.ndarray, columns: np.ndarray, mode: str, fill:
         sampled, weight = _tap(array, np.rint(rows), np.rint(columns), np.ones_like(rows))
     else:
         top, left = np.floor(rows), np.floor(columns)
-        sampled, weight = np.float64(0), np.float64(0)
+        sampled = weight = np.zeros(())
         for dy in (0, 1):
             for dx in (0, 1):
                 share = (1 - np.abs(rows - (top + dy))) * (1 - np.abs(columns - (left + dx)))

@@ -267,7 +267,7 @@ class RandomRotation(Transform):
                     "[RandomRotation] If degrees is a single number, it must be positive, got "
                     f"{degrees}"
                 )
-            degrees = (-degrees, degrees)  # type: ignore[operator]
+            degrees = (-degrees, degrees)  # type: ignore[operator, assignment]
         if len(degrees) != 2:  # type: ignore[arg-type]
             raise ValueError(f"[RandomRotation] degrees should be of length 2, got {degrees}")
         self.degrees = [float(d) for d in degrees]  # type: ignore[union-attr]
