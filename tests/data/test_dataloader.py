@@ -182,3 +182,8 @@ def test_what_is_fixed_at_construction():
 def test_timeout_needs_workers():
     with pytest.raises(AssertionError, match="timeout == 0"):
         iter(DataLoader([1], timeout=1))
+
+
+def test_workers_must_load_ahead():
+    with pytest.raises(AssertionError, match="prefetch_factor must be greater than 0"):
+        iter(DataLoader([1], num_workers=1, prefetch_factor=0))

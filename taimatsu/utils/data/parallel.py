@@ -112,7 +112,13 @@ class ParallelIterator:
     """
 
     def __init__(self, loader: DataLoader, base_seed: int) -> None:
+        if not loader.prefetch_factor:
+            raise AssertionError(
+                "[DataLoader] prefetch_factor must be greater than 0 with workers, got "
+                f"{loader.prefetch_factor}; leave it out for 2"
+            )
         self.loader = loader
+        self.prefetch = loader.prefetch_factor
         self.num_workers = loader.num_workers
         self.persistent = loader.persistent_workers
         tasks = [
@@ -141,7 +147,7 @@ class ParallelIterator:
         self.active = [True] * self.num_workers
         self.turn = itertools.cycle(range(self.num_workers))
         self.yielded = 0
-        for _ in range((self.loader.prefetch_factor or 0) * self.num_workers):
+        for _ in range(self.prefetch * self.num_workers):
             self._order_next()
 
     def restart(self) -> None:
