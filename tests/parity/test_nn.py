@@ -312,3 +312,17 @@ def test_clip_grad_norm(norm_type: float, max_norm: float) -> None:
         found.append([total.numpy(), *(p.grad.numpy() for p in params[:2])])
     for ours, theirs in zip(*found, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_gumbel_softmax(hard: bool) -> None:
+    """The same draws, and the soft sample's gradient in both forms."""
+    found = []
+    for library in (taimatsu, torch):
+        library.manual_seed(0)
+        logits = library.tensor(image(3, 5), requires_grad=True)
+        out = library.nn.functional.gumbel_softmax(logits, 0.7, hard)
+        (out * library.tensor(image(3, 5))).sum().backward()
+        found.append((out.detach().numpy(), logits.grad.numpy()))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
