@@ -17,28 +17,21 @@ from taimatsu.autograd import (
 from taimatsu.autograd.modes import is_inference_mode_enabled
 from taimatsu.bindings import FUNCTIONS as _FUNCTIONS
 from taimatsu.creation import (
-    TYPED as _TYPED,
-)
-from taimatsu.creation import (
-    arange,
     as_tensor,
     asarray,
     empty,
     empty_strided,
-    eye,
     from_numpy,
     frombuffer,
     full,
-    linspace,
-    logspace,
     ones,
     scalar_tensor,
     tensor,
     zeros,
 )
-from taimatsu.creation import range_ as range  # noqa: A004 (PyTorch's name)
-from taimatsu.devices import *  # noqa: F403
+from taimatsu.devices import *
 from taimatsu.dtypes import can_cast, dtype, finfo, get_default_dtype, iinfo, promote_types
+from taimatsu.legacy import TYPED as _TYPED
 from taimatsu.namespace import (
     get_num_threads,
     is_complex,
@@ -62,6 +55,8 @@ from taimatsu.random import (
     seed,
     set_rng_state,
 )
+from taimatsu.sequences import arange, eye, linspace, logspace
+from taimatsu.sequences import range_ as range
 from taimatsu.shapes import Size
 from taimatsu.tensor import Tensor
 

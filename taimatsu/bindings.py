@@ -8,15 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import creation, recorder  # noqa: F401 (creation enters new_zeros and the like)
+from taimatsu import creation, legacy, recorder  # noqa: F401 (they enter new_zeros, type)
 from taimatsu.config import config
 from taimatsu.ops import REGISTRY, Operation, load_all
 from taimatsu.tensor import Tensor
 
 _BINARY = {
-    "add": "add", "sub": "sub", "mul": "mul", "truediv": "div", "floordiv": "floor_divide",
-    "mod": "remainder", "pow": "pow", "matmul": "matmul", "and": "bitwise_and",
-    "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "bitwise_left_shift",
+    "add": "add",
+    "sub": "sub",
+    "mul": "mul",
+    "truediv": "div",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "pow",
+    "matmul": "matmul",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lshift": "bitwise_left_shift",
     "rshift": "bitwise_right_shift",
 }
 _COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")

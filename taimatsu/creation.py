@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -14,12 +13,12 @@ from taimatsu.errors import OperationError
 from taimatsu.ops.base import Sample, array, composite
 from taimatsu.ops.casting import converted
 from taimatsu.ops.filling import Full
-from taimatsu.ops.views import shape_arguments
+from taimatsu.ops.view_base import shape_arguments
 from taimatsu.recorder import TensorBase, constant, make_tensor, meta
 from taimatsu.shapes import is_dense
 
 
-def _error(name: str, text: str, hint: str = "", kind: type = RuntimeError) -> Exception:
+def creation_error(name: str, text: str, hint: str = "", kind: type = RuntimeError) -> Exception:
     return OperationError.make(name, text, "", hint, kind)
 
 
@@ -51,16 +50,23 @@ def tensor(
         )
         made = data.detach().clone()
         return finish(made if dtype is None else made.to(dtype), requires_grad)
-    return finish(_from_data(data, dtype), requires_grad)
+    return finish(from_data(data, dtype), requires_grad)
 
 
-def _from_data(data: Any, dtype: Any) -> Any:
+def from_data(data: Any, dtype: Any) -> Any:
     if isinstance(data, (np.ndarray, np.generic)):
         kind = dtype or dtypes.from_numpy(data.dtype)
         return constant(converted(np.array(data, order="C"), kind), kind)
     if isinstance(data, (bool, int, float, complex)):
         kind = dtype or dtypes.of_python(data)
         return constant(_number_array(data, kind), kind)
+    if isinstance(data, str):
+        raise _error(
+            "tensor",
+            f"new(): invalid data type 'str': expected numbers, got {data!r}",
+            "convert text to numbers first",
+            TypeError,
+        )
     array = _nested_array(data)
     kind = dtype or _inferred(array, data)
     if array.dtype == object:
@@ -75,7 +81,7 @@ def _number_array(data: Any, kind: Any) -> np.ndarray:
             return np.array(data, kind.numpy)
         return converted(np.array(data), kind)
     except OverflowError as error:
-        raise _error(
+        raise creation_error(
             "tensor",
             f"value cannot be converted to type {kind.name} without overflow",
             "give a wider dtype",
@@ -90,7 +96,7 @@ def _inferred(array: np.ndarray, data: Any) -> Any:
     if array.dtype.kind == "c" and not _holds_arrays(data):
         return dtypes.get_default_dtype().to_complex()
     if array.dtype == object:
-        raise _error("tensor", "Overflow when unpacking long", "give dtype=torch.float64")
+        raise creation_error("tensor", "Overflow when unpacking long", "give dtype=torch.float64")
     return dtypes.from_numpy(array.dtype)
 
 
@@ -118,7 +124,7 @@ def _sequence_shape(data: Any) -> tuple[int, ...]:
             return (*shape, *data._meta.shape)
         if isinstance(data, np.ndarray):
             return (*shape, *data.shape)
-        if isinstance(data, str) or not _is_sequence(data):
+        if isinstance(data, str) or not is_sequence(data):
             return tuple(shape)
         shape.append(len(data))
         if not len(data):
@@ -126,7 +132,7 @@ def _sequence_shape(data: Any) -> tuple[int, ...]:
         data = data[0]
 
 
-def _is_sequence(data: Any) -> bool:
+def is_sequence(data: Any) -> bool:
     return hasattr(data, "__len__") and hasattr(data, "__getitem__") and not isinstance(data, dict)
 
 
@@ -141,8 +147,8 @@ def _flatten(data: Any, shape: tuple[int, ...], level: int, flat: list) -> None:
     if level == len(shape):
         flat.append(_number(data))
         return
-    if not _is_sequence(data) or isinstance(data, str):
-        raise _error(
+    if not is_sequence(data) or isinstance(data, str):
+        raise creation_error(
             "tensor",
             f"expected a sequence of length {shape[level]} at dim {level}, got "
             f"{type(data).__name__}",
@@ -156,7 +162,7 @@ def _flatten(data: Any, shape: tuple[int, ...], level: int, flat: list) -> None:
 
 
 def _unequal(expected: int, level: int, got: Any) -> Exception:
-    return _error(
+    return creation_error(
         "tensor",
         f"expected sequence of length {expected} at dim {level} (got {got})",
         "pad the rows to one length",
@@ -168,14 +174,21 @@ def _number(data: Any) -> Any:
     if isinstance(data, (bool, int, float, complex, np.generic)):
         return data
     if isinstance(data, str):
-        raise _error("tensor", f"new(): invalid data type '{type(data).__name__}'",
-                     "convert text to numbers first", TypeError)
-    if hasattr(data, "__float__") and not _is_sequence(data):
+        raise creation_error(
+            "tensor",
+            f"new(): invalid data type '{type(data).__name__}'",
+            "convert text to numbers first",
+            TypeError,
+        )
+    if hasattr(data, "__float__") and not is_sequence(data):
         return float(data)
-    if _is_sequence(data):
+    if is_sequence(data):
         raise _unequal(0, 0, len(data))
-    raise _error("tensor", f"Could not infer dtype of {type(data).__name__}",
-                 "give numbers, sequences of numbers, or a NumPy array")
+    raise creation_error(
+        "tensor",
+        f"Could not infer dtype of {type(data).__name__}",
+        "give numbers, lists of numbers, or a NumPy array",
+    )
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
@@ -218,7 +231,10 @@ def asarray(
 def from_numpy(ndarray: np.ndarray) -> Any:
     """A tensor on the memory of a NumPy array: writes to either are seen by both."""
     if not isinstance(ndarray, np.ndarray):
-        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+        raise TypeError(
+            f"expected np.ndarray (got {type(ndarray).__name__}); torch.tensor(data) takes lists "
+            "and numbers"
+        )
     kind = dtypes.from_numpy(ndarray.dtype)
     size = ndarray.itemsize
     if any(s < 0 for s in ndarray.strides):
@@ -268,7 +284,7 @@ def frombuffer(
 # -- of one value ------------------------------------------------------------------------------
 
 
-def _options(dtype: Any, device: Any, default: Any = None) -> Any:
+def dtype_option(dtype: Any, device: Any, default: Any = None) -> Any:
     devices.resolve(device)
     if dtype is None:
         return default or dtypes.get_default_dtype()
@@ -278,7 +294,7 @@ def _options(dtype: Any, device: Any, default: Any = None) -> Any:
 def filled(shape: tuple, value: Any, dtype: Any, requires_grad: bool) -> Any:
     """A recorded fresh tensor of one value."""
     if any(n < 0 for n in shape):
-        raise _error(
+        raise creation_error(
             "full",
             f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}",
             "extents must be 0 or more",
@@ -286,14 +302,18 @@ def filled(shape: tuple, value: Any, dtype: Any, requires_grad: bool) -> Any:
     return finish(Full.apply(value, shape=tuple(shape), dtype=dtype), requires_grad)
 
 
+def _shown(size: tuple) -> str:
+    return repr(size[0] if len(size) == 1 else size)
+
+
 def _sizes(size: tuple, named: Any) -> tuple[int, ...]:
     try:
         return shape_arguments(size if named is None else (named,))
     except (AttributeError, TypeError):
-        raise _error(
+        raise creation_error(
             "creation",
-            f"expected integer extents, got {size if named is None else named!r}",
-            "for data use torch.tensor(...)",
+            f"expected extents of type int, got {_shown(size if named is None else (named,))}",
+            "int(n) or // gives whole numbers; a tensor of data is made by torch.tensor(...)",
             TypeError,
         ) from None
 
@@ -310,7 +330,7 @@ def zeros(
     **named: Any,
 ) -> Any:
     """Zeros of shape ``size``."""
-    made = filled(_sizes(size, named.get("size")), 0, _options(dtype, device), requires_grad)
+    made = filled(_sizes(size, named.get("size")), 0, dtype_option(dtype, device), requires_grad)
     return made if out is None else out.copy_(made)
 
 
@@ -325,7 +345,7 @@ def ones(
     **named: Any,
 ) -> Any:
     """Ones of shape ``size``."""
-    made = filled(_sizes(size, named.get("size")), 1, _options(dtype, device), requires_grad)
+    made = filled(_sizes(size, named.get("size")), 1, dtype_option(dtype, device), requires_grad)
     return made if out is None else out.copy_(made)
 
 
@@ -359,20 +379,26 @@ def full(
     if isinstance(fill_value, TensorBase):
         fill_value = fill_value.item()
     fill_value = recorder.plain_number(fill_value)
-    kind = _options(dtype, device, dtypes.of_python(fill_value))
+    kind = dtype_option(dtype, device, dtypes.of_python(fill_value))
     made = filled(_sizes((size,), None), fill_value, kind, requires_grad)
     return made if out is None else out.copy_(made)
 
 
 def empty_strided(
-    size: Any, stride: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
-    layout: Any = None, pin_memory: bool = False,
+    size: Any,
+    stride: Any,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    layout: Any = None,
+    pin_memory: bool = False,
 ) -> Any:
     """A tensor with these strides whose values mean nothing (here zeros)."""
     size, stride = shape_arguments((size,)), shape_arguments((stride,))
     span = 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     count = span if all(size) else 0
-    kind = _options(dtype, device)
+    kind = dtype_option(dtype, device)
     buffer = np.zeros(count, kind.numpy)
     return finish(make_tensor(meta(size, kind, stride), recorder.Storage(buffer)), requires_grad)
 
@@ -391,7 +417,7 @@ def _like(name: str, value: Any) -> Any:
         memory_format: Any = None,
         pin_memory: bool = False,
     ) -> Any:
-        kind = _options(dtype, device, input._meta.dtype)
+        kind = dtype_option(dtype, device, input._meta.dtype)
         return filled(tuple(input._meta.shape), value, kind, requires_grad)
 
     like.__name__ = name
@@ -406,11 +432,18 @@ empty_like = _like("empty_like", 0)
 
 @composite("full_like", methods=(), samples=lambda: iter([Sample(array(2, 3), 1.5, grad=False)]))
 def full_like(
-    input, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None,
-    memory_format=None, pin_memory=False,
+    input,
+    fill_value,
+    *,
+    dtype=None,
+    device=None,
+    requires_grad=False,
+    layout=None,
+    memory_format=None,
+    pin_memory=False,
 ):
     """``torch.full`` of the input's shape and dtype."""
-    kind = _options(dtype, device, input._meta.dtype)
+    kind = dtype_option(dtype, device, input._meta.dtype)
     if isinstance(fill_value, TensorBase):
         fill_value = fill_value.item()
     return filled(tuple(input._meta.shape), recorder.plain_number(fill_value), kind, requires_grad)
@@ -423,10 +456,16 @@ def _new_samples() -> Iterator[Sample]:
 
 def _new(name: str, value: Any) -> Any:
     def new(
-        self: Any, *size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False,
-        layout: Any = None, pin_memory: bool = False, **named: Any,
+        self: Any,
+        *size: Any,
+        dtype: Any = None,
+        device: Any = None,
+        requires_grad: bool = False,
+        layout: Any = None,
+        pin_memory: bool = False,
+        **named: Any,
     ) -> Any:
-        kind = _options(dtype, device, self._meta.dtype)
+        kind = dtype_option(dtype, device, self._meta.dtype)
         return filled(_sizes(size, named.get("size")), value, kind, requires_grad)
 
     new.__doc__ = f"``torch.{name.removeprefix('new_')}`` of this tensor's dtype."
@@ -445,12 +484,22 @@ new_empty = _new("new_empty", 0)
     samples=lambda: iter([Sample(array(2, 3), (2,), 1.5, grad=False)]),
 )
 def new_full(
-    self, size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None,
+    self,
+    size,
+    fill_value,
+    *,
+    dtype=None,
+    device=None,
+    requires_grad=False,
+    layout=None,
     pin_memory=False,
 ):
     """``torch.full`` of this tensor's dtype."""
     return full(
-        size, fill_value, dtype=dtype or self._meta.dtype, device=device,
+        size,
+        fill_value,
+        dtype=dtype or self._meta.dtype,
+        device=device,
         requires_grad=requires_grad,
     )
 
@@ -468,188 +517,28 @@ def new_tensor(self, data, *, dtype=None, device=None, requires_grad=False):
     samples=lambda: iter([Sample(array(2, 3), (2, 3), (1, 2), grad=False)]),
 )
 def new_empty_strided(
-    self, size, stride, *, dtype=None, device=None, requires_grad=False, layout=None,
+    self,
+    size,
+    stride,
+    *,
+    dtype=None,
+    device=None,
+    requires_grad=False,
+    layout=None,
     pin_memory=False,
 ):
     """``torch.empty_strided`` of this tensor's dtype."""
-    return empty_strided(
-        size, stride, dtype=dtype or self._meta.dtype, requires_grad=requires_grad
-    )
+    return empty_strided(size, stride, dtype=dtype or self._meta.dtype, requires_grad=requires_grad)
 
 
 def scalar_tensor(
-    s: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False,
-    layout: Any = None, pin_memory: bool = False,
-) -> Any:
-    """A 0-d tensor of the default dtype."""
-    return tensor(s, dtype=_options(dtype, device), requires_grad=requires_grad)
-
-
-# -- sequences ---------------------------------------------------------------------------------
-
-
-def _plain(given: Any) -> Any:
-    return given.item() if isinstance(given, (TensorBase, np.generic)) else given
-
-
-def arange(
-    start: Any,
-    end: Any = None,
-    step: Any = 1,
+    s: Any,
     *,
     dtype: Any = None,
     device: Any = None,
     requires_grad: bool = False,
-    out: Any = None,
     layout: Any = None,
     pin_memory: bool = False,
 ) -> Any:
-    """``start``, ``start + step``, ... up to but not ``end``."""
-    if end is None:
-        start, end = 0, start
-    start, end, step = _plain(start), _plain(end), _plain(step)
-    integral = all(isinstance(x, int) for x in (start, end, step))
-    kind = _options(dtype, device, dtypes.int64 if integral else None)
-    if step == 0:
-        raise _error("arange", "step must be nonzero")
-    if (end - start) / step < 0:
-        raise _error(
-            "arange",
-            f"upper bound and lower bound inconsistent with step sign: from {start} to {end} by "
-            f"{step}",
-        )
-    count = math.ceil((end - start) / step) if not integral else -((start - end) // step)
-    if kind.category == dtypes.INTEGER:
-        array = int(start) + np.arange(count, dtype=np.int64) * int(step)
-    else:
-        array = start + np.arange(count, dtype=np.float64) * step
-    made = finish(constant(converted(array, kind), kind), requires_grad)
-    return made if out is None else out.copy_(made)
-
-
-def range_(start: Any = 0, end: Any = None, step: Any = 1, **options: Any) -> Any:
-    """``torch.range``: like ``arange``, but includes the end (deprecated)."""
-    warnings.warn(
-        "torch.range is deprecated and will be removed in a future release because its behavior "
-        "is inconsistent with Python's range builtin. Instead, use torch.arange, which produces "
-        "values in [start, end).",
-        stacklevel=2,
-    )
-    count = math.floor((end - start) / step) + 1
-    kind = _options(options.pop("dtype", None), options.pop("device", None))
-    array = start + np.arange(count, dtype=np.float64) * step
-    return finish(constant(converted(array, kind), kind), options.get("requires_grad", False))
-
-
-def linspace(
-    start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False, out: Any = None, layout: Any = None, pin_memory: bool = False,
-) -> Any:
-    """``steps`` values from ``start`` to ``end``, evenly spaced, both included."""
-    start, end = _plain(start), _plain(end)
-    kind = _options(dtype, device)
-    if isinstance(start, complex) or isinstance(end, complex):
-        kind = kind.to_complex()
-    if steps < 0:
-        raise _error("linspace", "number of steps must be non-negative")
-    made = finish(constant(_spaced(start, end, int(steps), kind), kind), requires_grad)
-    return made if out is None else out.copy_(made)
-
-
-def _spaced(start: Any, end: Any, steps: int, kind: Any) -> np.ndarray:
-    """PyTorch's linspace: from the start in the first half, from the end in the second."""
-    if steps == 1:
-        return converted(np.array([start]), kind)
-    work = np.dtype(np.float64) if kind.category == dtypes.INTEGER else kind.numpy
-    if work.itemsize == 2:
-        work = np.dtype(np.float32)
-    first, last = work.type(start), work.type(end)
-    step = (last - first) / work.type(max(steps - 1, 1))
-    index = np.arange(steps)
-    low = first + step * index.astype(work)
-    high = last - step * (steps - 1 - index).astype(work)
-    return converted(np.where(index < steps // 2, low, high), kind)
-
-
-def logspace(
-    start: Any, end: Any, steps: int, base: float = 10.0, *, dtype: Any = None,
-    device: Any = None, requires_grad: bool = False, out: Any = None, layout: Any = None,
-    pin_memory: bool = False,
-) -> Any:
-    """``steps`` values from ``base**start`` to ``base**end``, evenly spaced on a log scale."""
-    kind = _options(dtype, device)
-    work = kind if kind.category >= dtypes.FLOAT else dtypes.float64
-    powers = np.power(work.numpy.type(base), _spaced(_plain(start), _plain(end), steps, work))
-    return finish(constant(converted(powers, kind), kind), requires_grad)
-
-
-def eye(
-    n: int, m: int | None = None, *, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False, out: Any = None, layout: Any = None, pin_memory: bool = False,
-) -> Any:
-    """A matrix of ``n`` rows and ``m`` columns with ones on the diagonal."""
-    if n < 0 or (m is not None and m < 0):
-        raise _error("eye", f"n must be greater or equal to 0, got {n if n < 0 else m}")
-    kind = _options(dtype, device)
-    made = finish(constant(np.eye(n, m, dtype=kind.numpy), kind), requires_grad)
-    return made if out is None else out.copy_(made)
-
-
-# -- old spellings -----------------------------------------------------------------------------
-
-
-def legacy_tensor(kind: Any, *data: Any, device: Any = None, **named: Any) -> Any:
-    """``torch.FloatTensor(2, 3)``: sizes give uninitialised memory, a sequence or array data."""
-    devices.resolve(device)
-    if "size" in named:
-        data = tuple(named["size"])
-    if not data:
-        return constant(np.empty(0, kind.numpy), kind)
-    first = data[0]
-    if len(data) == 1 and isinstance(first, TensorBase):
-        if first._meta.dtype is not kind:
-            raise TypeError(
-                f"expected {kind} (got {first.dtype}); convert with .to({kind}) instead"
-            )
-        return make_tensor(first._meta, first._storage, first._offset)
-    if all(isinstance(n, (int, np.integer)) for n in data):
-        return constant(np.zeros(tuple(map(int, data)), kind.numpy), kind)
-    if len(data) == 1 and type(first).__name__ == "Size":
-        return constant(np.zeros(tuple(first), kind.numpy), kind)
-    if len(data) == 1 and (_is_sequence(first) or isinstance(first, np.ndarray)):
-        return _from_data(first, kind)
-    raise TypeError(
-        f"new() received an invalid combination of arguments - got {data!r}; "
-        "give extents (2, 3) or one sequence [1., 2.]"
-    )
-
-
-class TypedTensor(type):
-    """The class of ``torch.FloatTensor`` and kin: instances are tensors of their dtype."""
-
-    kind: Any
-
-    def __instancecheck__(cls, given: Any) -> bool:
-        return isinstance(given, TensorBase) and given._meta.dtype is cls.kind
-
-    def __call__(cls, *data: Any, **named: Any) -> Any:
-        return legacy_tensor(cls.kind, *data, **named)
-
-
-_LEGACY = {
-    "FloatTensor": dtypes.float32,
-    "DoubleTensor": dtypes.float64,
-    "HalfTensor": dtypes.float16,
-    "BFloat16Tensor": dtypes.bfloat16,
-    "ByteTensor": dtypes.uint8,
-    "CharTensor": dtypes.int8,
-    "ShortTensor": dtypes.int16,
-    "IntTensor": dtypes.int32,
-    "LongTensor": dtypes.int64,
-    "BoolTensor": dtypes.bool_,
-}
-TYPED = {
-    name: TypedTensor(name, (), {"kind": kind, "dtype": kind, "__module__": "torch"})
-    for name, kind in _LEGACY.items()
-}
-TYPE_NAMES = {kind: f"torch.{name}" for name, kind in _LEGACY.items()}
+    """A 0-d tensor of the default dtype."""
+    return tensor(s, dtype=dtype_option(dtype, device), requires_grad=requires_grad)

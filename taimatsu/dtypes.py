@@ -206,7 +206,8 @@ def from_numpy(given: np.dtype | type | str) -> dtype:
         return same_size
     raise TypeError(
         f"can't convert np.ndarray of type {given.type.__module__}.{given.type.__name__}. "
-        f"The only supported types are: {_SUPPORTED}."
+        f"The only supported types are: {_SUPPORTED}. "
+        "array.astype(np.float32) converts numbers; text needs numbers in its place first"
     )
 
 
@@ -227,7 +228,11 @@ def as_dtype(given: dtype | type | None, default: dtype | None = None) -> dtype:
     found = _OF_TYPE.get(given)
     if found is None:
         kind = type(given).__name__
-        raise TypeError(f"argument 'dtype' must be torch.dtype, not {kind}; got {given!r}")
+        named = given if isinstance(given, str) else getattr(given, "__name__", "")
+        meant = _by_name.get(named.removeprefix("torch."), float32)
+        raise TypeError(
+            f"argument 'dtype' must be torch.dtype, not {kind}; got {given!r}; write {meant!r}"
+        )
     return found
 
 

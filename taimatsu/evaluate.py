@@ -17,9 +17,7 @@ from taimatsu.shapes import is_dense
 from taimatsu.storage import window
 
 
-def execute(
-    graph: Graph, buffers: dict[int, np.ndarray], items: list
-) -> dict[int, np.ndarray]:
+def execute(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> dict[int, np.ndarray]:
     """Runs a program: the buffers that its slots have, in; those of its outputs, out.
 
     ``items`` holds the runtime numbers by slot. A slot that has a buffer keeps it: its new
@@ -75,8 +73,11 @@ def _compute(node: Node, values: dict[int, np.ndarray], items: list) -> None:
     except MemoryError as error:
         sizes = ", ".join(map(repr, node.metas))
         raise OperationError.make(
-            node.operation.name, "enough memory for the result", f"{sizes} does not fit",
-            f"recorded at {node.site}; use smaller batches or free tensors", MemoryError,
+            node.operation.name,
+            "enough memory for the result",
+            f"{sizes} does not fit",
+            f"recorded at {node.site}; use smaller batches or free tensors",
+            MemoryError,
         ) from error
     except Exception as error:
         error.add_note(f"in {node.operation.name}, called at {node.site}")

@@ -55,7 +55,7 @@ def set_default_dtype(d: Any) -> None:
 
 def set_default_tensor_type(t: Any) -> None:
     """The default dtype by an old type name, such as ``torch.DoubleTensor``."""
-    from taimatsu.creation import TYPED
+    from taimatsu.legacy import TYPED
 
     kind = TYPED[t.rsplit(".", 1)[-1]] if isinstance(t, str) else t
     set_default_dtype(kind.kind)

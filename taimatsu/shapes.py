@@ -100,6 +100,7 @@ def broadcast_shapes(*shapes: Sequence[int]) -> Size:
 
 def _broadcast_pair(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     ndim = max(len(a), len(b))
+    given = (a, b)
     a = (1,) * (ndim - len(a)) + a
     b = (1,) * (ndim - len(b)) + b
     if a == b:
@@ -110,7 +111,8 @@ def _broadcast_pair(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
         if a[i] != b[i] and a[i] != 1 and b[i] != 1:
             raise RuntimeError(
                 f"The size of tensor a ({a[i]}) must match the size of tensor b ({b[i]}) "
-                f"at non-singleton dimension {i}"
+                f"at non-singleton dimension {i}; got shapes {list(given[0])} and {list(given[1])}; "
+                "shapes are aligned from the last dimension, unsqueeze(dim) adds one of size 1"
             )
         result.append(b[i] if a[i] == 1 else a[i])
     return tuple(reversed(result))
@@ -147,7 +149,7 @@ def normalize_axis(dim: int, ndim: int, name: str = "dim") -> int:
         return dim + extent if dim < 0 else dim
     raise IndexError(
         f"Dimension out of range (expected to be in range of [{-extent}, {extent - 1}], "
-        f"but got {dim})"
+        f"but got {dim}); dimensions count from 0, or from -1 backwards"
     )
 
 
@@ -162,7 +164,10 @@ def normalize_axes(dims: int | Iterable[int], ndim: int, name: str = "dim") -> t
     for dim in dims:
         axis = normalize_axis(dim, ndim, name)
         if axis in axes:
-            raise RuntimeError(f"dim {axis} appears multiple times in the list of dims")
+            raise RuntimeError(
+                f"dim {axis} appears multiple times in the list of dims {list(dims)}; name each "
+                "dimension once"
+            )
         axes.append(axis)
     return tuple(axes)
 
@@ -290,7 +295,10 @@ def resolve_shape(new_shape: Iterable[int], numel: int) -> Size:
                 f"invalid shape dimension {extent} at index {i} of shape {list(shape)}"
             )
         if extent == -1 and unknown:
-            raise RuntimeError(f"only one dimension can be inferred; got shape {list(shape)}")
+            raise RuntimeError(
+                f"only one dimension can be inferred; got shape {list(shape)}; give the others as "
+                "numbers"
+            )
         unknown = unknown or extent == -1
     if not unknown:
         if count(shape) != numel:
@@ -308,7 +316,11 @@ def resolve_shape(new_shape: Iterable[int], numel: int) -> Size:
 
 
 def _invalid_shape(shape: Size, numel: int) -> str:
-    return f"shape '{list(shape)}' is invalid for input of size {numel}"
+    text = f"shape '{list(shape)}' is invalid for input of size {numel}"
+    known = abs(count(shape))
+    if -1 in shape:
+        return f"{text}; {numel} is not a multiple of {known}, so that -1 stands for no extent"
+    return f"{text}; the extents multiply to {known}; -1 in place of one has it computed"
 
 
 def infer_view_strides(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +13,8 @@ from taimatsu.errors import OperationError
 from taimatsu.evaluate import execute
 from taimatsu.ops import indexing
 from taimatsu.ops.filling import CopyValue, FillValue, ZeroValue
-from taimatsu.shapes import Size
 from taimatsu.recorder import TensorBase, extra_of, make_tensor, materialize, value
+from taimatsu.shapes import Size
 
 
 class Tensor(TensorBase):
@@ -33,6 +32,10 @@ class Tensor(TensorBase):
 
     def __new__(cls, *data: Any, **kwargs: Any) -> Any:
         return legacy_constructor(cls, *data, **kwargs)
+
+    if TYPE_CHECKING:  # most methods are derived from the registry of operations
+
+        def __getattr__(self, name: str) -> Any: ...
 
     # -- description -----------------------------------------------------------------------
 
@@ -182,7 +185,7 @@ class Tensor(TensorBase):
                 raise RuntimeError("Boolean value of Tensor with no values is ambiguous")
             raise RuntimeError(
                 "Boolean value of Tensor with more than one value is ambiguous; "
-                "use .any() or .all()"
+                "use .any() or .all(), and & or | to join masks"
             )
         return bool(self.item())
 
@@ -197,17 +200,20 @@ class Tensor(TensorBase):
 
     def __index__(self) -> int:
         if self._meta.dtype.category > dtypes.INTEGER or self._meta.numel != 1:
-            raise TypeError("only integer tensors of a single element can be converted to an index")
+            raise TypeError(
+                "only integer tensors of a single element can be converted to an index; got "
+                f"{self.dtype} of shape {list(self.shape)}; int(x) converts one number"
+            )
         return int(self.item())
 
     def __len__(self) -> int:
         if self._meta.ndim == 0:
-            raise TypeError("len() of a 0-d tensor")
+            raise TypeError("len() of a 0-d tensor; numel() counts its elements")
         return self._meta.shape[0]
 
     def __iter__(self) -> Any:
         if self._meta.ndim == 0:
-            raise TypeError("iteration over a 0-d tensor")
+            raise TypeError("iteration over a 0-d tensor; it holds one number, x.item()")
         return iter(self.unbind(0))
 
     def __contains__(self, element: Any) -> bool:
@@ -252,9 +258,10 @@ class Tensor(TensorBase):
 
     @property
     def requires_grad(self) -> bool:
-        if self._extra is not None:
-            autograd.refresh_view(self)
-        return self._requires_grad
+        """Whether gradients are wanted; a view wants them where its base does."""
+        if self._requires_grad or self._extra is None or self._extra.base is None:
+            return self._requires_grad
+        return self._extra.base._requires_grad
 
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
@@ -282,11 +289,17 @@ class Tensor(TensorBase):
 
     @property
     def is_leaf(self) -> bool:
-        return not self.requires_grad or self._tape is None
+        """Whether it is not the result of an operation in the graph."""
+        if self._extra is not None:
+            autograd.refresh_view(self)
+        return self._tape is None or not self._requires_grad
 
     @property
     def grad_fn(self) -> Any:
-        return node.grad_fn(self) if self.requires_grad else None
+        """The step of the graph that made it; None for leaves."""
+        if self._extra is not None:
+            autograd.refresh_view(self)
+        return node.grad_fn(self) if self._requires_grad else None
 
     @property
     def output_nr(self) -> int:
@@ -321,7 +334,7 @@ class Tensor(TensorBase):
         if given._meta.shape != self._meta.shape:
             raise RuntimeError(
                 f"assigned grad has data of a different size: expected {list(self.shape)}, "
-                f"got {list(given.shape)}"
+                f"got {list(given.shape)}; a gradient has the shape of its tensor"
             )
         if given._meta.dtype is not self._meta.dtype:
             raise RuntimeError(
@@ -374,7 +387,10 @@ class Tensor(TensorBase):
     def retain_grad(self) -> None:
         """Keeps the gradient of a non-leaf in ``grad``."""
         if not self.requires_grad:
-            raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+            raise RuntimeError(
+                "can't retain_grad on Tensor that has requires_grad=False; call requires_grad_() "
+                "first"
+            )
         if self._tape is None or extra_of(self).retains:
             return
         extra = extra_of(self)
@@ -418,9 +434,10 @@ class Tensor(TensorBase):
     @data.setter
     def data(self, given: Any) -> None:
         if not isinstance(given, TensorBase):
-            raise TypeError(
-                f"Variable data has to be a tensor, but got {type(given).__name__}"
-            )
+            raise TypeError(f"Variable data has to be a tensor, but got {type(given).__name__}")
+        counter = recorder.VersionCounter()  # writes through the other tensor are not its own
+        counter.version = self._version
+        extra_of(self).counter = counter
         self._meta = given._meta
         self._storage = given._storage
         self._offset = given._offset
@@ -534,47 +551,6 @@ class Tensor(TensorBase):
             self.data = source
         return self
 
-    # -- copying and pickling --------------------------------------------------------------
-
-    def __deepcopy__(self, memo: dict) -> Tensor:
-        if not self.is_leaf:
-            raise RuntimeError(
-                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy "
-                "protocol at the moment; copy a result with .detach().clone()"
-            )
-        if id(self) in memo:
-            return memo[id(self)]
-        shared = memo.setdefault(("storage", id(self._storage)), [])
-        if not shared:
-            shared.append(recorder.Storage(materialize(self).copy()))
-        made = make_tensor(self._meta, shared[0], self._offset, type(self))
-        made._requires_grad = self._requires_grad
-        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        memo[id(self)] = made
-        if self._extra is not None and self._extra.grad is not None:
-            made.grad = copy.deepcopy(self._extra.grad, memo)
-        return made
-
-    def __reduce_ex__(self, protocol: int) -> tuple:
-        if not self.is_leaf:
-            raise RuntimeError(
-                "cannot pickle a tensor that is part of a graph: pickle .detach() of it"
-            )
-        meta = self._meta
-        content = (materialize(self), meta, self._offset, self._requires_grad)
-        return rebuild, (type(self), *content, self.__dict__ or None)
-
-
-def rebuild(
-    kind: type, buffer: np.ndarray, meta: Any, offset: int, requires_grad: bool, attributes: Any
-) -> Any:
-    """A tensor from what ``pickle`` kept of one."""
-    made = make_tensor(meta, recorder.Storage(buffer.reshape(-1)), offset, kind)
-    made._requires_grad = requires_grad
-    if attributes:
-        made.__dict__.update(attributes)
-    return made
-
 
 def _axis(tensor: Tensor, dim: int) -> int:
     from taimatsu.shapes import normalize_axis
@@ -584,7 +560,7 @@ def _axis(tensor: Tensor, dim: int) -> int:
 
 def legacy_constructor(cls: type, *data: Any, **kwargs: Any) -> Any:
     """``torch.Tensor(2, 3)`` (uninitialised), ``torch.Tensor([1, 2])``, ``torch.Tensor(array)``."""
-    from taimatsu.creation import legacy_tensor
+    from taimatsu.legacy import legacy_tensor
 
     made = legacy_tensor(dtypes.get_default_dtype(), *data, **kwargs)
     if cls is Tensor:

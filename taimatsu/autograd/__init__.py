@@ -29,9 +29,21 @@ from taimatsu.autograd.views import rebase, refresh_view
 from taimatsu.ops.filling import filled
 
 __all__ = [
-    "Function", "Variable", "backward", "detect_anomaly", "enable_grad", "functional", "grad",
-    "gradcheck", "gradgradcheck", "inference_mode", "is_anomaly_enabled", "is_grad_enabled",
-    "no_grad", "set_detect_anomaly", "set_grad_enabled",
+    "Function",
+    "Variable",
+    "backward",
+    "detect_anomaly",
+    "enable_grad",
+    "functional",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "inference_mode",
+    "is_anomaly_enabled",
+    "is_grad_enabled",
+    "no_grad",
+    "set_detect_anomaly",
+    "set_grad_enabled",
 ]
 
 recorder.registered.refresh_view = refresh_view
@@ -95,7 +107,8 @@ def _start(walk: Walk, roots: tuple, gradients: list) -> None:
         if not root.requires_grad:
             raise RuntimeError(
                 "element 0 of tensors does not require grad and does not have a grad_fn; it was "
-                "computed from tensors without requires_grad=True, under no_grad(), or detached"
+                "computed from tensors without requires_grad=True, under no_grad(), or by steps "
+                "without gradient (detach(), argmax(), integers)"
             )
         walk.start(root, gradient)
 

@@ -89,20 +89,22 @@ class Walk:
         final = tape.final
         table = final.infos()
         needed = None if self.needed is None else self.needed_of(tape)
-        walked = []
-        for step in reversed(final.graph_steps()):
-            given = [gradients.pop(info.gid, None) for info in step.results]
-            if all(g is None for g in given):
-                continue
-            if needed is not None and needed.isdisjoint(info.gid for info in step.results):
-                continue
-            given = self.apply_hooks(tape, step, given)
-            if needed is not None and not _leads_on(step, table, needed):
-                continue
-            self.backward_step(tape, step, table, given, gradients, needed)
-            walked.append(step.results[0].tid)
-        if not self.retain:
-            free(tape, walked)
+        walked: list[int] = []
+        try:
+            for step in reversed(final.graph_steps()):
+                given = [gradients.pop(info.gid, None) for info in step.results]
+                if all(g is None for g in given):
+                    continue
+                if needed is not None and needed.isdisjoint(info.gid for info in step.results):
+                    continue
+                given = self.apply_hooks(tape, step, given)
+                if needed is not None and not _leads_on(step, table, needed):
+                    continue
+                self.backward_step(tape, step, table, given, gradients, needed)
+                walked.append(step.results[0].tid)
+        finally:
+            if not self.retain:
+                free(tape, walked)
         for number, gradient in gradients.items():
             if table[number].state.kind is INPUT:
                 self.leave(tape, number, gradient, needed)
@@ -227,7 +229,7 @@ def _replaced(given: Any, before: Any) -> Any:
     if given._meta.shape != before._meta.shape:
         raise RuntimeError(
             f"hook has changed the size of value: expected {list(before.shape)}, "
-            f"got {list(given.shape)}"
+            f"got {list(given.shape)}; give a gradient of the shape that came, or None"
         )
     return given
 
@@ -307,7 +309,7 @@ def saved_values(
             "after they have already been freed)",
             "the values that this step saved were freed by the first backward",
             f"it was recorded at {step.site}; give retain_graph=True to the first backward, or "
-            "compute the loss again",
+            "compute the loss again; a state kept from an earlier step needs .detach()",
         )
     names = saved_names(step, table)
     inputs: list[Any] = []

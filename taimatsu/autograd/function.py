@@ -111,7 +111,8 @@ class FunctionCtx:
 
     @property
     def next_functions(self) -> tuple:
-        assert self._state is not None and self._state.parent is not None
+        assert self._state is not None
+        assert self._state.parent is not None
         table = self._state.parent.infos()
         return tuple(
             edge_of(self._tape, table[r]) if type(r) is int else (None, 0)
@@ -151,15 +152,11 @@ class FunctionOperation(Operation):
         made = function.backward(context, *given)
         made = made if isinstance(made, tuple) else (made,)
         count = len(context.needs_input_grad)
-        if len(made) != count and any(g is not None for g in made[count:]):
+        if len(made) < count or any(g is not None for g in made[count:]):
             raise RuntimeError(
                 f"function {function.__name__}Backward returned an incorrect number of gradients "
-                f"(expected {count}, got {len(made)})"
-            )
-        if len(made) < count:
-            raise RuntimeError(
-                f"function {function.__name__}Backward returned an incorrect number of gradients "
-                f"(expected {count}, got {len(made)})"
+                f"(expected {count}, got {len(made)}); give one for each argument of forward, None "
+                "where it has no gradient"
             )
         return made
 
@@ -195,7 +192,7 @@ class Function:
     def __init__(self, *_: Any) -> None:
         raise RuntimeError(
             "Legacy autograd function with non-static forward method is deprecated. Please use "
-            f"{type(self).__name__}.apply(...) with a static forward method."
+            f"{type(self).__name__}.apply(...) with a static forward method (@staticmethod)."
         )
 
     @staticmethod
@@ -232,9 +229,7 @@ class Function:
         if wanted:
             _enter(cls, context, args, outputs)
         else:
-            context._saved = tuple(
-                None if t is None else Saved(t, None) for t in context._to_save
-            )
+            context._saved = tuple(None if t is None else Saved(t, None) for t in context._to_save)
         context._to_save = context._dirty = context._non_differentiable = ()
         return tuple(outputs) if several else outputs[0]
 

@@ -250,9 +250,7 @@ def _gradients(
         return (None,) * len(inputs)
     roots, weights = zip(*pairs, strict=True)
     given = None if weights[0] is None else weights
-    return grad(
-        roots, inputs, given, retain_graph=retain, create_graph=create, allow_unused=True
-    )
+    return grad(roots, inputs, given, retain_graph=retain, create_graph=create, allow_unused=True)
 
 
 def _filled(found: Sequence, refs: Sequence, strict: bool, what: str) -> tuple:

@@ -179,9 +179,7 @@ def _checked_inputs(tensors: tuple) -> list[tuple[int, Any]]:
     return found
 
 
-def _check_constant(
-    func: Callable, tensors: tuple, checked: list, tolerances: Tolerances
-) -> None:
+def _check_constant(func: Callable, tensors: tuple, checked: list, tolerances: Tolerances) -> None:
     """No output requires gradients: then the outputs must not depend on the inputs."""
     outputs = [o for o in _as_tuple(func(*tensors)) if _is_float(o)]
     for number in range(len(outputs)):

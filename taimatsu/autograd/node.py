@@ -62,7 +62,9 @@ def step_name(step: State) -> str:
         return step.operation.backward_name
     table = step.parent.infos()
     described = [
-        table[r].meta if type(r) is int else (r[1] if r is not None and r[0] == "static" else 0.0)
+        table[r].meta
+        if type(r) is int
+        else (r[1] if r is not None and r[0] == "static" else 0.0)
         if r is not None
         else None
         for r in step.inputs

@@ -116,5 +116,3 @@ def soft_point(recording: Any) -> None:
     if recording.soft is not None and recording.soft is not state:
         recording.soft.memo["launch"] = True
     recording.soft = state
-
-

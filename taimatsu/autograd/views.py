@@ -7,7 +7,8 @@ from typing import Any
 
 from taimatsu import recorder
 from taimatsu.errors import OperationError
-from taimatsu.ops.views import CopySlices, Permute, Region
+from taimatsu.ops.regions import CopySlices, Region
+from taimatsu.ops.views import Permute
 from taimatsu.shapes import is_dense
 
 
@@ -19,6 +20,14 @@ def refresh_view(tensor: Any) -> None:
     base = extra.base
     base_extra = base._extra
     if base_extra is None or base_extra.rebased == extra.seen:
+        return
+    if extra.fragile:
+        if recorder.local.mode == recorder.GRAD:
+            raise recorder.fragile_error(
+                "view",
+                extra.fragile,
+                "its base or another view of its base has been modified inplace",
+            )
         return
     extra.seen = base_extra.rebased
     if base._requires_grad:

@@ -130,9 +130,7 @@ def bernoulli_of(generator: Generator, probabilities: np.ndarray, dtype: np.dtyp
     return (drawn < probabilities.astype(np.float32)).astype(dtype)
 
 
-def exponential(
-    generator: Generator, count: int, dtype: np.dtype, rate: float = 1.0
-) -> np.ndarray:
+def exponential(generator: Generator, count: int, dtype: np.dtype, rate: float = 1.0) -> np.ndarray:
     """Exponential with this rate (PyTorch's ``lambd``)."""
     negative = -unit_doubles(generator, count)
     wide = dtype == np.float64

@@ -174,8 +174,12 @@ class Generator:
             kept, kept_float = self.kept_normal, self._kept_float
             head = _HEAD.pack(self._seed, left, 1, shown)
             tail = _TAIL.pack(
-                self._offset, kept or 0.0, 0.0, kept is not None,
-                kept_float or 0.0, kept_float is not None,
+                self._offset,
+                kept or 0.0,
+                0.0,
+                kept is not None,
+                kept_float or 0.0,
+                kept_float is not None,
             )
             state = head + words.astype("<u8").tobytes() + tail
         return np.frombuffer(state, np.uint8).copy()

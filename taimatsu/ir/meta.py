@@ -17,7 +17,15 @@ class Meta:
     """
 
     __slots__ = (
-        "shape", "dtype", "strides", "dynamic", "wrapped", "ndim", "numel", "contiguous", "views"
+        "shape",
+        "dtype",
+        "strides",
+        "dynamic",
+        "wrapped",
+        "ndim",
+        "numel",
+        "contiguous",
+        "views",
     )
 
     shape: Size

@@ -6,12 +6,18 @@ Every operation with a public name under ``nn.functional`` appears here by itsel
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING, Any
 
 from taimatsu.bindings import FUNCTIONS
 from taimatsu.creation import zeros_like
 from taimatsu.tensor import Tensor
 
 globals().update(FUNCTIONS["nn.functional"])
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...
+
 
 __all__ = sorted({*FUNCTIONS["nn.functional"], "gumbel_softmax"})
 

@@ -81,7 +81,7 @@ class Operation:
 
     name: ClassVar[str] = ""  # default: the class name in snake case
     backward_name: ClassVar[str] = ""  # what grad_fn shows; default: AddBackward0 for Add
-    functions: ClassVar[tuple[str, ...]] = ()  # public names, "nn.functional.relu" too; () = (name,)
+    functions: ClassVar[tuple[str, ...]] = ()  # public names (default: the name)
     methods: ClassVar[tuple[str, ...] | None] = None  # Tensor method names; None = plain functions
     inplace: ClassVar[bool] = False  # derive the method name_ that writes the result over input 0
     torch_name: ClassVar[str] = ""  # what the parity test calls; default: the first public name

@@ -233,7 +233,13 @@ def _check_nll(input: Meta, target: Meta, weight: Meta | None, classes: int) -> 
         raise refuse(
             f"Expected input batch_size ({input.shape[0]}) to match target batch_size "
             f"({target.shape[0]}).",
-            "every sample needs one label",
+            "every sample needs one label; input and target must come from the same batch",
+            ValueError,
+        )
+    if input.ndim == target.ndim == 1 and target.shape[0] != 1:
+        raise refuse(
+            f"For 1D input, 1D target must have size 1, but got target size: {target.shape[0]}",
+            "the scores of a batch have shape (N, C)",
             ValueError,
         )
     if target.ndim != max(input.ndim - 1, 0):
@@ -247,9 +253,14 @@ def _check_nll(input: Meta, target: Meta, weight: Meta | None, classes: int) -> 
             hint = "target.squeeze(1) drops the dimension of extent 1"
         raise refuse(words, hint, got=f"got input {list(input.shape)}, target {list(target.shape)}")
     if batched and tuple(target.shape) != _without_classes(input):
+        wanted = list(_without_classes(input))
+        hint = f"the target's shape should be {wanted}"
+        if tuple(target.shape) == tuple(input.shape[:-1]):
+            hint = "classes stand in dimension 1: input.transpose(1, -1) puts them there"
         raise refuse(
-            f"size mismatch (got input: {list(input.shape)} , target: {list(target.shape)}",
-            f"the target's shape should be {_without_classes(input)}",
+            f"Expected target size {wanted}, got {list(target.shape)}",
+            hint,
+            got=f"input {list(input.shape)}",
         )
     if target.dtype not in (int64, uint8):
         raise refuse(
@@ -261,7 +272,8 @@ def _check_nll(input: Meta, target: Meta, weight: Meta | None, classes: int) -> 
     if weight is not None and tuple(weight.shape) != (classes,):
         raise refuse(
             f"weight tensor should be defined either for all {classes} classes or no classes but "
-            f"got weight tensor of shape: {list(weight.shape)}"
+            f"got weight tensor of shape: {list(weight.shape)}",
+            "give one weight for each class",
         )
 
 

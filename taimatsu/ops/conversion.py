@@ -7,6 +7,7 @@ from typing import Any
 from taimatsu import devices, dtypes, recorder
 from taimatsu.ops.base import Sample, array, composite, integers
 from taimatsu.ops.casting import Cast, Clone
+from taimatsu.ops.view_base import shape_arguments
 from taimatsu.shapes import is_channels_last
 
 
@@ -18,18 +19,14 @@ def _to_samples():
 
 
 @composite("to", methods=("to",), torch_name="Tensor.to", samples=_to_samples)
-def to(
-    self, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None
-):
+def to(self, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
     """The tensor in a dtype, on a device; itself where nothing changes (unless ``copy``)."""
     for given in args:
         if isinstance(given, recorder.TensorBase):
             dtype = given._meta.dtype
         elif isinstance(given, dtypes.dtype) or given in (float, int, bool, complex):
             dtype = dtypes.as_dtype(given)
-        elif isinstance(given, bool):
-            non_blocking = given
-        elif given is not None:
+        elif given is not None and not isinstance(given, bool):  # a bool is non_blocking
             device = given
     if device is not None:
         devices.resolve(device)
@@ -59,10 +56,18 @@ def _conversion(name: str, dtype: Any) -> None:
 
 
 for _name, _dtype in {
-    "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16,
-    "bfloat16": dtypes.bfloat16, "int": dtypes.int32, "long": dtypes.int64,
-    "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8, "bool": dtypes.bool_,
-    "cfloat": dtypes.complex64, "cdouble": dtypes.complex128,
+    "float": dtypes.float32,
+    "double": dtypes.float64,
+    "half": dtypes.float16,
+    "bfloat16": dtypes.bfloat16,
+    "int": dtypes.int32,
+    "long": dtypes.int64,
+    "short": dtypes.int16,
+    "char": dtypes.int8,
+    "byte": dtypes.uint8,
+    "bool": dtypes.bool_,
+    "cfloat": dtypes.complex64,
+    "cdouble": dtypes.complex128,
 }.items():
     _conversion(_name, _dtype)
 
@@ -95,25 +100,6 @@ def contiguous(self, memory_format=None):
     if is_channels_last(self._meta.shape, self._meta.strides):
         return self
     return Clone(self, memory_format=memory_format)
-
-
-@_method("type")
-def type_(self, dtype=None, non_blocking=False):
-    """The old name of the dtype (``torch.FloatTensor``), or the tensor in another dtype."""
-    from taimatsu.creation import TYPE_NAMES, TYPED
-
-    if dtype is None:
-        return TYPE_NAMES[self._meta.dtype]
-    if isinstance(dtype, str):
-        name = dtype.rsplit(".", 1)[-1]
-        if "cuda" in dtype:
-            devices.resolve("cuda")
-        if name not in TYPED:
-            raise ValueError(f"invalid type: '{dtype}'; give for example torch.float32")
-        dtype = TYPED[name].kind
-    elif not isinstance(dtype, dtypes.dtype):
-        dtype = dtypes.as_dtype(getattr(dtype, "kind", dtype))
-    return to(self, dtype)
 
 
 def _type_as_samples():
@@ -161,8 +147,6 @@ def _sum_samples():
 @_method("sum_to_size", samples=_sum_samples)
 def sum_to_size(self, *size):
     """Sums the dimensions that broadcasting ``size`` to this shape would have added."""
-    from taimatsu.ops.views import shape_arguments
-
     wanted = shape_arguments(size)
     shape = tuple(self._meta.shape)
     if wanted == shape:

@@ -66,9 +66,11 @@ def _channels_hint(input: Meta, channels: int) -> str:
             "the channels look to be the last dimension, as in NumPy images: "
             f"x.permute{order} puts them first"
         )
-    if channels == 1:
+    if channels == 1 and input.ndim == 3:
         return "x.unsqueeze(1) adds the channel dimension that images without colour lack"
-    return f"the layer was made for {channels} input channels (dimension 1)"
+    return (
+        f"the layer was made for {channels} input channels (dimension 1), as its in_channels says"
+    )
 
 
 def check_types(name: str, input: DType, weight: DType, bias: DType | None) -> None:

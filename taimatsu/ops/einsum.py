@@ -103,7 +103,8 @@ def _parse(equation: str, operands: Sequence[Any]) -> tuple[list[list[Label]], l
         fewer = "fewer" if len(operands) < len(written) else "more"
         raise _error(
             f"{fewer} operands were provided than specified in the equation",
-            f"{len(operands)} for {equation!r}",
+            f"{len(operands)} for the {len(written)} of {equation!r}",
+            "the operands' letters are separated by a comma",
         )
     terms = [
         _labels(text, x.ndim, i) for i, (text, x) in enumerate(zip(written, operands, strict=True))
@@ -131,7 +132,8 @@ def _labels(text: str, ndim: int, number: int) -> list[Label]:
         raise _error(
             f"the number of subscripts in the equation ({named}) "
             f"{'is more than' if dots else 'does not match'} the number of dimensions ({ndim}) "
-            f"for operand {number}{hint}"
+            f"for operand {number}{hint}",
+            hint="give one letter for each dimension, or ... for the leading ones",
         )
     return [*before, *range(named - ndim, 0), *after] if dots else list(before)
 

@@ -48,7 +48,8 @@ class Elementwise(Operation, abstract=True):
         wanted = ", ".join(named[c] for c in self.accepts)
         return self.error(
             f"\"{self.name}_cpu\" not implemented for '{found.scalar_type}'",
-            hint=f"expected a dtype of these kinds: {wanted}; convert with .to(dtype)",
+            hint=f"expected a dtype of these kinds: {wanted}; convert with .to(dtype)"
+            + ("; or compare .abs() or .real" if found.category == dtypes.COMPLEX else ""),
             kind=NotImplementedError,
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes
-from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.meta import meta
 from taimatsu.ops.base import Operation, register
 from taimatsu.ops.casting import converted
 from taimatsu.shapes import broadcast_shapes
@@ -81,6 +81,7 @@ class CopyValue(Operation):
             raise self.error(
                 f"The expanded size of the tensor must match: {list(src.shape)} cannot be "
                 f"broadcast to {list(input.shape)}",
+                hint="give one value, or values of the shape written",
             )
         return meta(input.shape, input.dtype)
 
@@ -91,8 +92,6 @@ class CopyValue(Operation):
 
     def gradient(self, g, out, input, src):
         return (lambda: zeros_of(input), g)
-
-
 
 
 def zeros_of(described: Any) -> Any:

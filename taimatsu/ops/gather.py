@@ -39,6 +39,10 @@ def check_index_type(name: str, index: Any, kinds: tuple[DType, ...] = (int32, i
         )
 
 
+# PyTorch's exception type for an index out of range differs between its kernels.
+_RUNTIME = frozenset(("gather", "scatter", "scatter_add", "scatter_reduce"))
+
+
 def check_bounds(
     name: str, index: np.ndarray | None, dim: int, size: int, negative: bool = False
 ) -> None:
@@ -52,7 +56,7 @@ def check_bounds(
             f"index {index[bad].reshape(-1)[0]} is out of bounds for dimension {dim} "
             f"with size {size}",
             hint=f"indices run from 0 to {size - 1}",
-            kind=IndexError,
+            kind=RuntimeError if name in _RUNTIME else IndexError,
         )
 
 

@@ -172,8 +172,11 @@ def _index_array(items: Any) -> np.ndarray:
     if found.size == 0:
         found = found.astype(np.int64)
     if found.dtype.kind not in "bui":
-        raise _error("only integers, slices (`:`), ellipsis (`...`), None and long or byte "
-                     "Variables are valid indices", f"got {items!r}")
+        raise _error(
+            "only integers, slices (`:`), ellipsis (`...`), None and long or byte "
+            "Variables are valid indices",
+            f"got {items!r}",
+        )
     return found
 
 
@@ -191,7 +194,10 @@ def _expanded(items: tuple, ndim: int) -> list:
     if ellipses > 1:
         raise _error("an index can only have a single ellipsis ('...')")
     if used > ndim:
-        raise _error(f"too many indices for tensor of dimension {ndim}")
+        raise _error(
+            f"too many indices for tensor of dimension {ndim}",
+            f"got {used} indices; a tensor takes one for each dimension",
+        )
     made: list[Any] = []
     for item in items:
         if item is Ellipsis:
@@ -205,7 +211,20 @@ _MASKS = (dtypes.bool_, dtypes.uint8)
 
 
 def _bound(given: Any) -> Any:
-    return given if given is None else given.__index__()
+    if given is None:
+        return None
+    if not hasattr(given, "__index__"):
+        raise TypeError(
+            "slice indices must be integers or None or have an __index__ method; got "
+            f"{given!r}; use int(i), or // in place of /"
+        )
+    return given.__index__()
+
+
+_INDEX_HINTS = {
+    float: "int(i), or // in place of /, gives an integer",
+    str: "columns have numbers, not names",
+}
 
 
 def resolve(tensor: Any, expression: Any) -> tuple[Any, list]:
@@ -233,7 +252,8 @@ def resolve(tensor: Any, expression: Any) -> tuple[Any, list]:
             raise _error(
                 "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables "
                 f"are valid indices (got {type(item).__name__})",
-                kind=TypeError if isinstance(item, (float, str)) else IndexError,
+                _INDEX_HINTS.get(type(item), ""),
+                TypeError if isinstance(item, str) else IndexError,
             )
     return tensor, advanced
 
@@ -280,7 +300,8 @@ def _refuse_mask_shape(tensor: Any, dim: int, mask: Meta) -> None:
         if wanted != given:
             raise _error(
                 f"The shape of the mask {list(mask.shape)} at index {offset} does not match the "
-                f"shape of the indexed tensor {list(tensor._meta.shape)} at index {dim + offset}"
+                f"shape of the indexed tensor {list(tensor._meta.shape)} at index {dim + offset}",
+                "a mask has the same extents as the dimensions that it selects from",
             )
 
 
@@ -291,9 +312,13 @@ def slice_along(tensor: Any, dim: int, item: slice) -> Any:
         if described.ndim == 0:
             raise _error("slice() cannot be applied to a 0-dim tensor.")
         raise _error(f"too many indices for tensor of dimension {described.ndim}")
-    step = 1 if item.step is None else item.step.__index__()
+    step = 1 if item.step is None else _bound(item.step)
     if step <= 0:
-        raise _error("step must be greater than zero", "use torch.flip to reverse", ValueError)
+        raise _error(
+            "step must be greater than zero",
+            f"got {step}; torch.flip(x, (dim,)) reverses",
+            ValueError,
+        )
     size = described.shape[dim]
     start, stop, step = slice(_bound(item.start), _bound(item.stop), step).indices(size)
     length = max(-((start - stop) // step), 0)
@@ -332,7 +357,8 @@ def setitem(tensor: Any, expression: Any, value: Any) -> None:
     if not advanced:
         value = _without_leading_ones(value, view._meta.ndim)
         if value._storage is view._storage and value._meta.shape != view._meta.shape:
-            value = value.expand(tuple(view._meta.shape))  # the same elements, if it only views them
+            # The same elements, if it only views them.
+            value = value.expand(tuple(view._meta.shape))
         view.copy_(value)
         return
     view._refuse_write("index_put")
@@ -394,5 +420,3 @@ def index_put(input, indices, values, accumulate=False):
         shape=tuple(view._meta.shape),
         accumulate=bool(accumulate),
     )
-
-

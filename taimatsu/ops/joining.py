@@ -77,7 +77,12 @@ class Cat(Operation):
     def __call__(self, tensors: Any, dim: int = 0) -> Any:
         parts = tensor_list("cat", tensors)
         if not parts:
-            raise self.error("torch.cat(): expected a non-empty list of Tensors", kind=ValueError)
+            raise self.error(
+                "torch.cat(): expected a non-empty list of Tensors",
+                "an empty one",
+                "check that what fills the list gave at least one tensor",
+                ValueError,
+            )
         for i, part in enumerate(parts):
             if part.ndim == 0:
                 raise self.error(
@@ -103,13 +108,17 @@ class Cat(Operation):
         """A part's extent along ``dim``, once its other extents are those of the first."""
         if part.ndim != first.ndim:
             raise self.error(
-                f"Tensors must have same number of dimensions: got {first.ndim} and {part.ndim}"
+                f"Tensors must have same number of dimensions: got {first.ndim} and {part.ndim}",
+                f"shapes {list(first.shape)} and {list(part.shape)}",
+                "unsqueeze(dim) adds a dimension; torch.stack joins along a new one",
             )
         for d, (wanted, given) in enumerate(zip(first.shape, part.shape, strict=True)):
             if d != dim and wanted != given:
                 raise self.error(
                     f"Sizes of tensors must match except in dimension {dim}. Expected size "
-                    f"{wanted} but got size {given} for tensor number {position} in the list."
+                    f"{wanted} but got size {given} for tensor number {position} in the list.",
+                    f"shapes {list(first.shape)} and {list(part.shape)}",
+                    f"dim={d} joins along the dimension in which they differ",
                 )
         return part.shape[dim]
 
@@ -165,7 +174,8 @@ class Stack(Operation):
             if tensor.shape != first:
                 raise self.error(
                     f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 "
-                    f"and {list(tensor.shape)} at entry {i}"
+                    f"and {list(tensor.shape)} at entry {i}",
+                    hint="pad them to one size (F.pad), or join along a dimension with torch.cat",
                 )
         shape = (*first[:dim], len(tensors), *first[dim:])
         return meta(shape, dtypes.result_type(*tensors))

@@ -132,6 +132,7 @@ class BinaryCrossEntropy(PointwiseLoss):
     """-(t log x + (1 - t) log(1 - x)) * weight, logarithms at least -100."""
 
     hidden = True
+    checked = True
     saves = ("input", "target", "weight")
 
     def infer(  # type: ignore[override]
@@ -144,12 +145,16 @@ class BinaryCrossEntropy(PointwiseLoss):
             )
         return self._result(input, target, reduction)
 
-    def pointwise(self, input: Any, target: Any, weight: Any) -> np.ndarray:
-        if input.size and not (input.min() >= 0 and input.max() <= 1):
+    def check(self, input: Any, target: Any, weight: Any, *, reduction: str) -> None:
+        if input is not None and input.size and not (input.min() >= 0 and input.max() <= 1):
             raise self.error(
                 "all elements of input should be between 0 and 1",
-                hint="apply a sigmoid first, or use binary_cross_entropy_with_logits",
+                f"values from {input.min()} to {input.max()}",
+                "apply a sigmoid first, or use binary_cross_entropy_with_logits",
             )
+
+    def pointwise(self, input: Any, target: Any, weight: Any) -> np.ndarray:
+        self.check(input, target, weight, reduction="none")
         with np.errstate(divide="ignore"):
             log_one = np.maximum(np.log(input), -100)
             log_zero = np.maximum(np.log1p(-input), -100)

@@ -381,7 +381,7 @@ class OneHot(Operation):
         return meta((*input.shape, classes), int64)
 
     def check(self, input: np.ndarray | None, *, classes: int) -> None:
-        if input is None or input.size == 0:
+        if input is None or input.size == 0 or input.dtype != np.int64:
             return
         if input.min() < 0:
             raise self.error("Class values must be non-negative.", f"got {input.min()}")
@@ -389,6 +389,7 @@ class OneHot(Operation):
             raise self.error(
                 "Class values must be smaller than num_classes.",
                 f"got {input.max()} with num_classes={classes}",
+                "classes count from 0; num_classes is one more than the largest label",
             )
 
     def reference(self, input: np.ndarray, *, classes: int) -> np.ndarray:
@@ -407,13 +408,15 @@ class OneHot(Operation):
 )
 def one_hot(tensor: Any, num_classes: int = -1) -> Any:
     """Class indices (...) -> int64 (..., num_classes) with a single one; -1 takes the largest."""
-    if num_classes == -1 and tensor.dtype is int64:
+    if tensor.dtype is not int64:
+        num_classes = 0  # the rule refuses it
+    elif num_classes == -1:
         values = recorder.value(tensor)
         if values.size == 0:
             raise OperationError.make(
                 "one_hot", "Can not infer total number of classes from empty tensor."
             )
         num_classes = int(values.max()) + 1
-    elif num_classes < 1 and tensor.dtype is int64:
+    elif num_classes < 1:
         raise OperationError.make("one_hot", "num_classes should be positive", f"got {num_classes}")
     return OneHot.apply(tensor, classes=max(num_classes, 0))

@@ -38,6 +38,13 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 
 def _check_dtypes(name: str, a: Meta, b: Meta) -> None:
     if a.dtype is not b.dtype:
+        if name == "addmm":
+            raise OperationError.make(
+                name,
+                "mat1 and mat2 must have the same dtype, but got "
+                f"{a.dtype.scalar_type} and {b.dtype.scalar_type}",
+                hint=f"x.to({b.dtype!r}) converts the input",
+            )
         raise OperationError.make(
             name,
             "expected m1 and m2 to have the same dtype, but got: "
@@ -55,10 +62,15 @@ def _check_dtypes(name: str, a: Meta, b: Meta) -> None:
 
 
 def _cannot_multiply(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> Exception:
+    hint = f"the columns of mat1 ({a[-1]}) must be as many as the rows of mat2 ({b[0]})"
+    if name == "addmm":
+        hint += f"; a Linear layer needs in_features={a[-1]} here, or flatten(1) before it"
+    elif a[-1] == b[-1]:
+        hint += "; mat2.transpose(-2, -1) exchanges rows and columns"
     return OperationError.make(
         name,
         f"mat1 and mat2 shapes cannot be multiplied ({_shape_text(a)} and {_shape_text(b)})",
-        hint=f"the columns of mat1 ({a[-1]}) must be as many as the rows of mat2 ({b[0]})",
+        hint=hint,
     )
 
 
@@ -71,6 +83,7 @@ def _check_inner(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
             name,
             f"inconsistent tensor size, expected tensor {list(a)} and src {list(b)} to have the "
             f"same number of elements, but got {a[0]} and {b[0]} elements respectively",
+            hint="both vectors need one length",
         )
     if len(b) == 1:
         folded = (int(np.prod(a[:-1])), a[-1])
@@ -298,7 +311,10 @@ def mm(input: Any, mat2: Any) -> Any:
     for name, matrix in (("self", input), ("mat2", mat2)):
         if matrix.ndim != 2:
             raise OperationError.make(
-                "mm", f"{name} must be a matrix", f"got shape {list(matrix.shape)}"
+                "mm",
+                f"{name} must be a matrix",
+                f"{matrix.ndim}D, of shape {list(matrix.shape)}",
+                "matmul, the @ operator, takes batches of matrices too",
             )
     return Matmul.apply(input, mat2)
 
@@ -315,7 +331,10 @@ def check_batches(name: str, batch1: Any, batch2: Any) -> None:
     for label, batch in (("batch1", batch1), ("batch2", batch2)):
         if batch.ndim != 3:
             raise OperationError.make(
-                name, f"{label} must be a 3D tensor", f"got shape {list(batch.shape)}"
+                name,
+                f"{label} must be a 3D tensor",
+                f"{batch.ndim}D, of shape {list(batch.shape)}",
+                "matmul, the @ operator, takes any number of dimensions",
             )
     b, _, k = batch1.shape
     if tuple(batch2.shape[:2]) != (b, k):
@@ -323,6 +342,8 @@ def check_batches(name: str, batch1: Any, batch2: Any) -> None:
             name,
             f"Expected size for first two dimensions of batch2 tensor to be: [{b}, {k}] but got: "
             f"[{batch2.shape[0]}, {batch2.shape[1]}].",
+            f"shapes {list(batch1.shape)} and {list(batch2.shape)}",
+            "both need one batch size and one inner extent",
         )
 
 

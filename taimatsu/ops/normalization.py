@@ -1,4 +1,4 @@
-"""Normalisation by mean and variance: of batches, layers, groups, instances; by norms."""
+"""Normalisation by mean and variance: of batches, layers, groups, instances."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from taimatsu.dtypes import dtype as DType
-from taimatsu.dtypes import finfo, float32, result_type
+from taimatsu.dtypes import finfo, float32
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Sample, array, composite, register
@@ -17,7 +17,6 @@ from taimatsu.ops.padding import pad
 from taimatsu.ops.pooling import AVG_POOLS
 from taimatsu.ops.reducing import Wide
 from taimatsu.ops.resampling import need_float
-from taimatsu.shapes import broadcast_shapes
 
 Shape = tuple[int, ...]
 
@@ -564,46 +563,3 @@ def local_response_norm(
     squares = pad(squares, (0, 0, size // 2, (size - 1) // 2))
     near = AVG_POOLS[1](squares, (size, 1), 1).reshape(input.shape)
     return input / (near * alpha + k) ** beta
-
-
-# -- by norms ----------------------------------------------------------------------------------
-
-
-@composite(
-    "nn.functional.normalize",
-    samples=lambda: iter(
-        [
-            Sample(array(3, 4)),
-            Sample(array(3, 4), 1.0, 0),
-        ]
-    ),
-)
-def normalize(input: Any, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> Any:
-    """x / max(norm(x, p), eps) along ``dim``."""
-    return input / input.norm(p, dim, keepdim=True).clamp(min=eps).expand_as(input)
-
-
-@composite(
-    "cosine_similarity",
-    "nn.functional.cosine_similarity",
-    methods=(),
-    samples=lambda: iter(
-        [
-            Sample(array(3, 4), array(3, 4, seed=1)),
-            Sample(array(2, 3, 4), array(3, 1, seed=1), -1),
-        ]
-    ),
-)
-def cosine_similarity(x1: Any, x2: Any, dim: int = 1, eps: float = 1e-8) -> Any:
-    """The cosine of the angle between vectors along ``dim`` (norms at least ``eps``)."""
-    kind = result_type(x1, x2)
-    if not kind.is_floating_point:
-        raise OperationError.make(
-            "cosine_similarity",
-            "expected common dtype to be floating point",
-            f"yet common dtype is {kind.scalar_type}",
-        )
-    shape = broadcast_shapes(x1.shape, x2.shape)
-    x1, x2 = (x.to(kind).expand(shape) for x in (x1, x2))
-    units = [x / x.norm(2, dim, keepdim=True).clamp(min=eps) for x in (x1, x2)]
-    return (units[0] * units[1]).sum(dim)

@@ -232,9 +232,7 @@ def _integer(given: Any) -> int:
 def _integers_between(name: str, described: Meta, low: int, high: int, generator: Any) -> Any:
     low, high = checked_range(name, described.dtype, low, high)
     source = generator_of(name, generator)
-    values = fill.integers_between(
-        source, described.numel, described.dtype.numpy, low, high
-    )
+    values = fill.integers_between(source, described.numel, described.dtype.numpy, low, high)
     return tensor_of(values, described)
 
 
@@ -242,8 +240,9 @@ def checked_range(name: str, dtype: dtypes.dtype, low: int, high: int) -> tuple[
     """The ends of [low, high) as numbers of ``dtype`` that rounding cannot leave."""
     if low >= high:
         raise error(
-            name, "random_ expects 'from' to be less than 'to'", f"but got from={low} >= to={high}"
-        )
+            name, "random_ expects 'from' to be less than 'to'", f"from={low} >= to={high}",
+            "the upper end is not drawn: the range of one number n is n, n + 1",
+        )  # fmt: skip
     if dtype.is_floating_point:
         low, high = _rounded_inwards(dtype, low, high)
         least, greatest = -int(dtypes.finfo(dtype).max), int(dtypes.finfo(dtype).max)

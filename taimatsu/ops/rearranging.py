@@ -14,7 +14,9 @@ from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Operation, Sample, array, composite, integers, register
 from taimatsu.ops.elementwise import spread
 from taimatsu.ops.reducing import numpy_names
-from taimatsu.ops.views import Diagonal, RegionScatter, shape_arguments
+from taimatsu.ops.regions import RegionScatter
+from taimatsu.ops.view_base import shape_arguments
+from taimatsu.ops.views import Diagonal
 from taimatsu.shapes import contiguous_strides, normalize_axes, normalize_axis
 
 FLOATS = ("float32", "float64")
@@ -24,10 +26,16 @@ def _error(name: str, text: str, hint: str = "", kind: type = RuntimeError) -> E
     return OperationError.make(name, text, "", hint, kind)
 
 
-def _given(name: str, what: str, values: tuple) -> tuple:
+def _given(name: str, what: str, values: tuple, named: dict) -> tuple:
+    """Integers given one by one, as one sequence, or by the name ``what``."""
+    if not values and what in named:
+        values = (named.pop(what),)
+    if named:
+        text = f"{name}() got an unexpected keyword argument '{next(iter(named))}'"
+        raise _error(name, text, "", TypeError)
     if not values:
-        raise _error(name, f'{name}() missing 1 required positional arguments: "{what}"', "",
-                     TypeError)
+        text = f'{name}() missing 1 required positional arguments: "{what}"'
+        raise _error(name, text, "", TypeError)
     return shape_arguments(values)
 
 
@@ -49,7 +57,7 @@ class Flip(Operation):
     samples = staticmethod(_flip_samples)
 
     def __call__(self, input: Any, *dims: Any, **named: Any) -> Any:
-        given = _given("flip", "dims", dims or (named.get("dims", named.get("dim", ())),))
+        given = _given("flip", "dims", dims, named)
         return self.apply(input, dims=normalize_axes(given, input.ndim))
 
     def infer(self, input: Meta, *, dims: tuple[int, ...]) -> Meta:
@@ -183,11 +191,13 @@ class Repeat(Operation):
     samples = staticmethod(_repeat_samples)
 
     def __call__(self, input: Any, *repeats: Any, **named: Any) -> Any:
-        repeats = _given("repeat", "repeats", repeats or tuple(named.values()))
+        repeats = _given("repeat", "repeats", repeats, named)
         if len(repeats) < input.ndim:
             raise self.error(
                 "Number of dimensions of repeat dims can not be smaller than number of dimensions "
-                f"of tensor; got {list(repeats)} for {input.ndim} dimensions"
+                "of tensor",
+                f"{len(repeats)} counts, {list(repeats)}, for {input.ndim} dimensions",
+                "give one count for each dimension, 1 to keep it",
             )
         return self.apply(input, repeats=repeats)
 
@@ -215,9 +225,9 @@ class Repeat(Operation):
 
 
 @composite("tile", torch_name="Tensor.tile", samples=_repeat_samples)
-def tile(input: Any, *dims: Any) -> Any:
+def tile(input: Any, *dims: Any, **named: Any) -> Any:
     """``repeat`` that takes fewer numbers than dimensions: leading ones are 1."""
-    repeats = _given("tile", "dims", dims)
+    repeats = _given("tile", "dims", dims, named)
     return Repeat(input, (1,) * (input.ndim - len(repeats)) + repeats)
 
 
@@ -258,9 +268,7 @@ def repeat_interleave(
                 "repeats must have the same size as input along dim, but got repeats.size(0) = "
                 f"{repeats.shape[0]} and input.size({axis}) = {extent}",
             )
-        return input.index_select(
-            axis, recorder.constant(_positions(repeats, extent, output_size))
-        )
+        return input.index_select(axis, recorder.constant(_positions(repeats, extent, output_size)))
     if not isinstance(repeats, int):
         raise _error(
             name,
@@ -379,8 +387,11 @@ def diag(input: Any, diagonal: int = 0) -> Any:
         return DiagEmbed(input, diagonal)
     if input.ndim == 2:
         return input.diagonal(diagonal).clone()
-    raise _error("diag", f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D",
-                 "use torch.diagonal or torch.diag_embed for batches")
+    raise _error(
+        "diag",
+        f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D",
+        "use torch.diagonal or torch.diag_embed for batches",
+    )
 
 
 @composite("diagflat", samples=lambda: iter([Sample(array(2, 3)), Sample(array(3), -1)]))
@@ -433,9 +444,7 @@ class SelectScatter(Scatter):
                 f"dimension {dim}",
                 kind=IndexError,
             )
-        view = meta(
-            shape[:dim] + shape[dim + 1 :], input.dtype, strides[:dim] + strides[dim + 1 :]
-        )
+        view = meta(shape[:dim] + shape[dim + 1 :], input.dtype, strides[:dim] + strides[dim + 1 :])
         return self.into(input, src, view, index % shape[dim] * strides[dim])
 
 
@@ -490,9 +499,7 @@ class DiagonalScatter(Scatter):
     functions = methods = ("diagonal_scatter",)
     samples = staticmethod(_diagonal_samples)
 
-    def __call__(
-        self, input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1
-    ) -> Any:
+    def __call__(self, input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
         first, second = normalize_axis(dim1, input.ndim), normalize_axis(dim2, input.ndim)
         if first == second:
             raise self.error(f"diagonal dimensions cannot be identical {dim1}, {dim2}")

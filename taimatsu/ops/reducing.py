@@ -172,7 +172,8 @@ def check_not_empty(name: str, input: Meta, dim: tuple[int, ...] | None) -> None
             raise OperationError.make(
                 name,
                 f"{name}(): Expected reduction dim to be specified for input.numel() == 0",
-                hint="Specify the reduction dim with the 'dim' argument.",
+                hint="Specify the reduction dim with the 'dim' argument; an empty tensor has no "
+                "such value, so test numel() first",
                 kind=IndexError if name.startswith("arg") else RuntimeError,
             )
         return

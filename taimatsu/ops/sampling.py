@@ -104,7 +104,8 @@ def _checked_probabilities(name: str, p: Any) -> np.ndarray:
     if not ((values >= 0) & (values <= 1)).all():
         raise error(
             name, "Expected p_in >= 0 && p_in <= 1 to be true, but got false",
-            "", "probabilities are from 0 to 1",
+            f"values from {values.min()} to {values.max()}",
+            "probabilities are from 0 to 1; torch.sigmoid(scores) gives some",
         )  # fmt: skip
     return values
 
@@ -208,8 +209,10 @@ def _check_multinomial(input: Any, num_samples: int, replacement: bool) -> None:
 def _check_weights(weights: np.ndarray) -> None:
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise error(
-            "multinomial", "probability tensor contains either `inf`, `nan` or element < 0"
-        )
+            "multinomial", "probability tensor contains either `inf`, `nan` or element < 0",
+            f"values from {weights.min()} to {weights.max()}",
+            "scores become probabilities by torch.softmax(scores, dim=-1)",
+        )  # fmt: skip
     _check_sums(weights)
 
 

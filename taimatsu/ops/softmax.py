@@ -39,7 +39,7 @@ class Normalised(Wide, abstract=True):
         if not input.dtype.is_floating_point:
             raise self.error(
                 f"\"{self.name}_kernel_impl\" not implemented for '{input.dtype.scalar_type}'",
-                hint=f"dtype=torch.float32 converts, as in {self.name}(x, dim, dtype=...)",
+                hint=f"expected a floating dtype: {self.name}(x.float(), dim) converts",
                 kind=NotImplementedError,
             )
         return meta(input.shape, input.dtype)

@@ -109,6 +109,7 @@ class Topk(Ordering):
             raise self.error(
                 "selected index k out of range",
                 f"k={k} along dimension {dim} of extent {extent}",
+                f"k is at most {extent} here; dim= chooses another dimension",
             )
         shape = tuple(k if d == dim else n for d, n in enumerate(input.shape))
         return meta(shape, input.dtype), meta(shape, dtypes.int64)

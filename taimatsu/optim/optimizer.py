@@ -110,13 +110,16 @@ class Optimizer:
         if isinstance(params, Tensor):
             raise TypeError(
                 "params argument given to the optimizer should be an iterable of Tensors or "
-                f"dicts, but got {params.type()}"
+                f"dicts, but got {params.type()}; give a list: [tensor]"
             )
         self.state: defaultdict[Tensor, Any] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         groups = list(params)
         if len(groups) == 0:
-            raise ValueError("optimizer got an empty parameter list")
+            raise ValueError(
+                "optimizer got an empty parameter list; model.parameters() finds parameters, and "
+                "layers in plain lists are no part of a model (use nn.ModuleList)"
+            )
         if not isinstance(groups[0], dict):
             groups = [{"params": groups}]
         for group in groups:
@@ -134,11 +137,15 @@ class Optimizer:
                 raise TypeError(
                     "optimizer can only optimize Tensors, but one of the params is "
                     + type(param).__name__
+                    + "; give model.parameters(), lists joined by +, or dicts of groups"
                 )
             if not self.defaults.get("differentiable") and not (
                 param.is_leaf or param.retains_grad
             ):
-                raise ValueError("can't optimize a non-leaf Tensor")
+                raise ValueError(
+                    "can't optimize a non-leaf Tensor: it was computed from others; give those, or "
+                    "make a leaf of it with .detach().requires_grad_()"
+                )
         for name, default in self.defaults.items():
             if default is required and name not in param_group:
                 raise ValueError(
@@ -156,7 +163,9 @@ class Optimizer:
             )
         known = {id(p) for group in self.param_groups for p in group["params"]}
         if not known.isdisjoint(id(p) for p in params):
-            raise ValueError("some parameters appear in more than one parameter group")
+            raise ValueError(
+                "some parameters appear in more than one parameter group; name each once"
+            )
         if self.param_groups and ("param_names" in param_group) != (
             "param_names" in self.param_groups[0]
         ):

@@ -9,7 +9,7 @@ import numpy as np
 
 from taimatsu import dtypes
 from taimatsu.ir.meta import meta
-from taimatsu.storage import Storage, VersionCounter, is_exposed, window
+from taimatsu.recorder import macro
 from taimatsu.recorder.apply import (
     apply,
     apply_view,
@@ -28,7 +28,6 @@ from taimatsu.recorder.base import (
     make_tensor,
     registered,
 )
-from taimatsu.recorder import macro
 from taimatsu.recorder.number import Number
 from taimatsu.recorder.overlap import refuse_overlap, refuse_repeated, repeated_dims
 from taimatsu.recorder.recording import (
@@ -47,16 +46,55 @@ from taimatsu.recorder.recording import (
     value,
 )
 from taimatsu.recorder.state import STATISTICS
-from taimatsu.recorder.write import write
+from taimatsu.recorder.write import fragile_error, write
+from taimatsu.storage import Storage, VersionCounter, is_exposed, window
 
 __all__ = [
-    "GRAD", "INFERENCE", "LOCK", "NO_GRAD", "Number", "STATISTICS", "Extra", "Recording", "Storage", "Tape",
-    "TensorBase", "VersionCounter", "apply", "apply_view", "binary_method", "call_site", "constant",
-    "counter_of", "current", "extra_of", "flush", "is_exposed", "local", "macro", "make_tensor",
-    "materialize", "meta", "module_boundary", "place", "plain_number", "record_view",
-    "refuse_overlap", "refuse_repeated", "repeated_dims",
-    "register_executor", "register_tensor", "registered", "saved_slots", "set_mode", "storage_size",
-    "unary_method", "value", "window", "write",
+    "GRAD",
+    "INFERENCE",
+    "LOCK",
+    "NO_GRAD",
+    "Number",
+    "STATISTICS",
+    "Extra",
+    "Recording",
+    "Storage",
+    "Tape",
+    "TensorBase",
+    "VersionCounter",
+    "apply",
+    "apply_view",
+    "binary_method",
+    "call_site",
+    "constant",
+    "counter_of",
+    "current",
+    "extra_of",
+    "flush",
+    "fragile_error",
+    "is_exposed",
+    "local",
+    "macro",
+    "make_tensor",
+    "materialize",
+    "meta",
+    "module_boundary",
+    "place",
+    "plain_number",
+    "record_view",
+    "refuse_overlap",
+    "refuse_repeated",
+    "repeated_dims",
+    "register_executor",
+    "register_tensor",
+    "registered",
+    "saved_slots",
+    "set_mode",
+    "storage_size",
+    "unary_method",
+    "value",
+    "window",
+    "write",
 ]
 
 

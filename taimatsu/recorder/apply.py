@@ -13,11 +13,11 @@ from taimatsu.config import config
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta
 from taimatsu.ir.meta import meta as make_meta
-from taimatsu.storage import Storage, window
 from taimatsu.recorder.base import TensorBase, extra_of, make_tensor, registered
 from taimatsu.recorder.number import Number, plain
 from taimatsu.recorder.recording import CLOSED, GRAD, LOCK, Recording, current, local
 from taimatsu.recorder.state import HARD_BOUND, OPERATION, SOFT_BOUND, VIEW, Missing, State
+from taimatsu.storage import Storage, window
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 _NONE: dict[str, Any] = {}
@@ -99,7 +99,7 @@ def _key(
         elif isinstance(given, (bool, int, float, complex, Number)):
             key.append(_static_number(operation, given, arguments))
         else:
-            raise _not_an_input(operation, given)
+            raise _not_an_input(operation, inputs, given)
     return tuple(key)
 
 
@@ -117,12 +117,23 @@ def _static_number(operation: Any, given: Any, arguments: list) -> Any:
     return float if isinstance(given, float) else int
 
 
-def _not_an_input(operation: Any, given: Any) -> Exception:
+def _not_an_input(operation: Any, inputs: tuple, given: Any) -> Exception:
+    position = next(i for i, each in enumerate(inputs) if each is given)
+    names = operation.parameters
+    name = names[position] if position < len(names) and "*" not in names else "tensors"
+    return not_a_tensor(operation.name, name, position, given)
+
+
+def not_a_tensor(function: str, name: str, position: int, given: Any) -> Exception:
+    """PyTorch's error for an argument that should be a tensor."""
+    kind = type(given)
+    foreign = kind.__module__ == "numpy"
     return OperationError.make(
-        operation.name,
-        "a tensor or a Python number",
-        f"got {type(given).__name__}",
-        "make a tensor of it with torch.tensor(...)",
+        function,
+        f"{function}(): argument '{name}' (position {position + 1}) must be Tensor, not "
+        f"{'numpy.' if foreign else ''}{kind.__name__}",
+        "",
+        f"torch.{'from_numpy' if foreign else 'tensor'}(...) makes a tensor of it",
         TypeError,
     )
 
@@ -263,6 +274,7 @@ def apply_view(
     if tensor._extra is not None:
         extra.counter = tensor._extra.counter
         extra.inference = tensor._extra.inference
+        extra.fragile = tensor._extra.fragile
     if local.mode != GRAD:
         extra.fragile = "no_grad"
     elif tensor._requires_grad and target.dtype.category >= 2 and operation.differentiable:
@@ -308,8 +320,9 @@ def record_view(
             key = (operation, VIEW, described, *attributes.values(), source, *rest, copied)
             following = state.edge(key)
             if following is None:
-                following = _extend_view(recording, operation, described, attributes, numbers,
-                                         (source, *rest), copied)
+                following = _extend_view(
+                    recording, operation, described, attributes, numbers, (source, *rest), copied
+                )
                 following = state.connect(key, following)
             moving = described.dynamic and copied is None
             items = (*numbers, result._offset) if moving else numbers

@@ -39,8 +39,19 @@ class TensorBase:
 class Extra:
     """What few tensors have: a gradient, hooks, a base (views), a version counter of their own."""
 
-    __slots__ = ("grad", "hooks", "accumulated", "retains", "base", "seen", "rebased", "counter",
-                 "fragile", "inference", "name")
+    __slots__ = (
+        "grad",
+        "hooks",
+        "accumulated",
+        "retains",
+        "base",
+        "seen",
+        "rebased",
+        "counter",
+        "fragile",
+        "inference",
+        "name",
+    )
 
     def __init__(self) -> None:
         self.grad: Any = None
@@ -85,9 +96,7 @@ class _Registered:
 registered = _Registered()
 
 
-def make_tensor(
-    meta: Meta, storage: Storage, offset: int = 0, kind: type | None = None
-) -> Any:
+def make_tensor(meta: Meta, storage: Storage, offset: int = 0, kind: type | None = None) -> Any:
     """A tensor outside any recording, without gradient."""
     tensor = object.__new__(kind or registered.tensor)
     tensor._meta = meta

@@ -15,8 +15,15 @@ REPEATABLE = frozenset(
 )
 _NO_ALIAS = frozenset(
     {
-        "index_put", "index_copy", "index_add", "index_fill", "index_reduce", "put", "scatter",
-        "scatter_add", "scatter_reduce",
+        "index_put",
+        "index_copy",
+        "index_add",
+        "index_fill",
+        "index_reduce",
+        "put",
+        "scatter",
+        "scatter_add",
+        "scatter_reduce",
     }
 )
 _UNCHECKED = frozenset({"masked_fill", "masked_scatter"})

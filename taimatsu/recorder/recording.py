@@ -14,9 +14,9 @@ from taimatsu import dtypes
 from taimatsu.config import config
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import meta as make_meta
-from taimatsu.storage import SNAPSHOT_LIMIT, Storage, is_exposed, window
 from taimatsu.recorder.base import TensorBase, counter_of, registered
 from taimatsu.recorder.state import INPUT, STATISTICS, WRITE, Info, State, build_graph
+from taimatsu.storage import SNAPSHOT_LIMIT, Storage, is_exposed, window
 
 NO_GRAD, GRAD, INFERENCE = 0, 1, 2
 LIVE_SETS = 64  # remembered by state; most have one or two
@@ -37,8 +37,18 @@ class Tape:
     """
 
     __slots__ = (
-        "state", "items", "sources", "versions", "snapshots", "contexts", "hooks", "freed",
-        "order", "lines", "recording", "__weakref__",
+        "state",
+        "items",
+        "sources",
+        "versions",
+        "snapshots",
+        "contexts",
+        "hooks",
+        "freed",
+        "order",
+        "lines",
+        "recording",
+        "__weakref__",
     )
 
     def __init__(self, recording: Recording) -> None:
@@ -89,8 +99,19 @@ class Recording:
     """Operations recorded and not carried out yet."""
 
     __slots__ = (
-        "state", "mode", "items", "tape", "old", "done", "lock", "error", "begin",
-        "must_run", "soft", "table", "table_state",
+        "state",
+        "mode",
+        "items",
+        "tape",
+        "old",
+        "done",
+        "lock",
+        "error",
+        "begin",
+        "must_run",
+        "soft",
+        "table",
+        "table_state",
     )
 
     def __init__(self, mode: int) -> None:
@@ -400,7 +421,7 @@ def _lost(storage: Storage) -> Exception:
 def _sole_counts() -> tuple[int, int]:
     """What getrefcount gives for an object that only a recording's list (attribute) refers to."""
     probe = [Storage(np.empty(1)), None]
-    in_list = tuple(map(sys.getrefcount, operator.itemgetter(0, 1)(probe)))[0]
+    in_list = next(map(sys.getrefcount, operator.itemgetter(0, 1)(probe)))
     recording = Recording(NO_GRAD)
     return in_list, sys.getrefcount(recording.tape)
 

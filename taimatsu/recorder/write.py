@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from taimatsu.config import config
 from taimatsu.errors import OperationError
-from taimatsu.storage import is_exposed
-from taimatsu.recorder.apply import apply_view, call_site, place, record_view
+from taimatsu.recorder.apply import call_site, place
 from taimatsu.recorder.base import TensorBase, counter_of, extra_of, registered
 from taimatsu.recorder.recording import CLOSED, GRAD, LOCK, Recording, current, local
 from taimatsu.recorder.state import WRITE, State
+from taimatsu.storage import is_exposed
 
 
 def write(target: TensorBase, source: TensorBase, name: str) -> None:
@@ -54,9 +53,7 @@ def _record_write(target: TensorBase, source: TensorBase, take_place: bool) -> R
             key = (WRITE, take_place, counted, tid, first)
             following = state.edge(key)
             if following is None:
-                following = _extend_write(
-                    recording, state, tid, first, take_place, counted
-                )
+                following = _extend_write(recording, state, tid, first, take_place, counted)
                 following = state.connect(key, following)
             if storage.buffer is not None:
                 recording.old[storage.slot] = storage.buffer
@@ -114,21 +111,24 @@ def _refuse_fragile(target: TensorBase, name: str) -> None:
             "",
             "write under torch.no_grad(), or on a clone()",
         )
-    why = target._extra.fragile
+    if target._extra.fragile:
+        raise fragile_error(name + "_", target._extra.fragile, "is being modified inplace")
+
+
+def fragile_error(name: str, why: str, what: str) -> Exception:
+    """The error for a view that cannot be given a new place in the graph."""
     if why == "no_grad":
-        raise OperationError.make(
-            name + "_",
-            "A view was created in no_grad mode and is being modified inplace with grad mode "
-            "enabled.",
+        return OperationError.make(
+            name,
+            f"A view was created in no_grad mode and {what} with grad mode enabled.",
             "",
             "make the view inside the same mode, or clone() it before writing",
         )
-    if why:
-        raise OperationError.make(
-            name + "_",
-            f"Output 0 of {why} is a view and is being modified inplace. This view is the output "
-            "of a function that returns multiple views. Such functions do not allow the output "
-            "views to be modified inplace.",
-            "",
-            "replace the in-place operation by an out-of-place one",
-        )
+    return OperationError.make(
+        name,
+        f"Output 0 of {why} is a view and {what}. This view is the output of a function that "
+        "returns multiple views. Such functions do not allow the output views to be modified "
+        "inplace.",
+        "",
+        "replace the in-place operation by an out-of-place one",
+    )

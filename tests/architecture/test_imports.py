@@ -33,9 +33,12 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"recorder", "evaluate"},
             {"ops"},
             {"autograd"},
-            {"printing"},
+            {"printing", "copying"},
             {"tensor"},
             {"creation"},
+            {"sequences", "legacy"},
+            {"bindings"},
+            {"namespace"},
             {"random", "serialization", "linalg", "fft", "special", "amp", "func"},
             {"nn", "utils", "optim", "distributed", "cuda"},
             {"vision"},
@@ -49,6 +52,7 @@ RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 EXCEPTIONS = {
     ("evaluate", "recorder"),  # the evaluator carries out what the recorder wrote down
     ("tensor", "creation"),  # Tensor(...) and NumPy's protocols make tensors, when they are called
+    ("tensor", "legacy"),
     ("optim", "nn"),
     ("distributed", "nn"),
     ("__main__", "__init__"),

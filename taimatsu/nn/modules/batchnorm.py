@@ -144,7 +144,7 @@ class BatchNorm1d(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() not in (2, 3):
-            raise ValueError(f"expected 2D or 3D input (got {input.dim()}D input)")
+            raise ValueError(f"expected 2D or 3D input (got {input.dim()}D input){_KIND_HINT}")
 
 
 class BatchNorm2d(_BatchNorm):
@@ -152,7 +152,7 @@ class BatchNorm2d(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() != 4:
-            raise ValueError(f"expected 4D input (got {input.dim()}D input)")
+            raise ValueError(f"expected 4D input (got {input.dim()}D input){_KIND_HINT}")
 
 
 class BatchNorm3d(_BatchNorm):
@@ -160,4 +160,4 @@ class BatchNorm3d(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() != 5:
-            raise ValueError(f"expected 5D input (got {input.dim()}D input)")
+            raise ValueError(f"expected 5D input (got {input.dim()}D input){_KIND_HINT}")

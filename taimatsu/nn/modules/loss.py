@@ -41,6 +41,11 @@ def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -
     """``reduction`` from the two arguments that it replaced, when one of them is given."""
     if size_average is None and reduce is None:
         return reduction
+    if isinstance(size_average, Tensor) or isinstance(reduce, Tensor):
+        raise RuntimeError(
+            "Boolean value of Tensor is ambiguous: size_average and reduce are flags; got a Tensor; "
+            "make the loss first, then call it: loss = nn.MSELoss(); loss(output, target)"
+        )
     if reduce is False:
         made = "none"
     else:

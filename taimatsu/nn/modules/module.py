@@ -149,7 +149,8 @@ class Module(HookedCalls, StateDict, Conversion):
     def forward(self, *input: Any) -> Any:
         """What a call of the module computes: every subclass defines it."""
         raise NotImplementedError(
-            f'Module [{type(self).__name__}] is missing the required "forward" function'
+            f'Module [{type(self).__name__}] is missing the required "forward" function; define '
+            "forward(self, ...) in the class, spelt like this"
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -201,7 +202,7 @@ class Module(HookedCalls, StateDict, Conversion):
     def add_module(self, name: str, module: Module | None) -> None:
         """Adds a child module under ``name``."""
         if not isinstance(module, Module) and module is not None:
-            raise TypeError(f"{_type_name(module)} is not a Module subclass")
+            raise TypeError(_not_a_module(module))
         self._check_name("module", name, "_modules")
         for hook in _global_module_registration_hooks.values():
             answer = hook(self, name, module)
@@ -214,7 +215,10 @@ class Module(HookedCalls, StateDict, Conversion):
 
     def _check_name(self, what: str, name: str, kind: str) -> None:
         if kind not in self.__dict__:
-            raise AttributeError(f"cannot assign {what} before Module.__init__() call")
+            raise AttributeError(
+                f"cannot assign {what} before Module.__init__() call; "
+                "begin __init__ with super().__init__()"
+            )
         if not isinstance(name, str):
             raise TypeError(f"{what} name should be a string. Got {_type_name(name)}")
         if hasattr(self, name) and name not in self.__dict__[kind]:
@@ -230,12 +234,18 @@ class Module(HookedCalls, StateDict, Conversion):
         fields = self.__dict__
         if isinstance(value, Parameter):
             if "_parameters" not in fields:
-                raise AttributeError("cannot assign parameters before Module.__init__() call")
+                raise AttributeError(
+                    "cannot assign parameters before Module.__init__() call; "
+                    "begin __init__ with super().__init__()"
+                )
             self._forget(name, "_parameters")
             self.register_parameter(name, value)
         elif isinstance(value, Module):
             if "_modules" not in fields:
-                raise AttributeError("cannot assign module before Module.__init__() call")
+                raise AttributeError(
+                    "cannot assign module before Module.__init__() call; "
+                    "begin __init__ with super().__init__()"
+                )
             if name in fields["_parameters"]:
                 raise TypeError(self._wrong_kind("_parameters", name, value))
             self._forget(name, "_modules")
@@ -245,7 +255,10 @@ class Module(HookedCalls, StateDict, Conversion):
             fields["_modules"][name] = value
         elif isinstance(value, Tensor) and isinstance(value, Buffer):
             if "_buffers" not in fields:
-                raise AttributeError("cannot assign buffer before Module.__init__() call")
+                raise AttributeError(
+                    "cannot assign buffer before Module.__init__() call; "
+                    "begin __init__ with super().__init__()"
+                )
             if name in fields["_parameters"]:
                 raise TypeError(self._wrong_kind("_parameters", name, value))
             if name not in fields["_buffers"]:
@@ -296,7 +309,10 @@ class Module(HookedCalls, StateDict, Conversion):
         for kind in _MEMBERS:
             if name in fields.get(kind, ()):
                 return fields[kind][name]
-        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+        # With the name and the object Python suggests what may have been meant.
+        raise AttributeError(
+            f"'{type(self).__name__}' object has no attribute '{name}'", name=name, obj=self
+        )
 
     def __delattr__(self, name: str) -> None:
         for kind in _MEMBERS:

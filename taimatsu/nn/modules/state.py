@@ -265,7 +265,10 @@ class StateDict:
         everything that does not fit, TypeError when ``state_dict`` is not a mapping.
         """
         if not isinstance(state_dict, Mapping):
-            raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
+            raise TypeError(
+                f"Expected state_dict to be dict-like, got {type(state_dict)}; give what "
+                "model.state_dict() gave, or torch.load(path)"
+            )
         missing_keys: list[str] = []
         unexpected_keys: list[str] = []
         error_msgs: list[str] = []
@@ -301,9 +304,10 @@ class StateDict:
             if missing_keys:
                 error_msgs.insert(0, _key_message("Missing", missing_keys))
         if error_msgs:
+            hints = _loading_hints(self, missing_keys, unexpected_keys, error_msgs)
             raise RuntimeError(
                 "Error(s) in loading state_dict for {}:\n\t{}".format(
-                    type(self).__name__, "\n\t".join(error_msgs)
+                    type(self).__name__, "\n\t".join(error_msgs + hints)
                 )
             )
         return _IncompatibleKeys(missing_keys, unexpected_keys)

@@ -16,7 +16,8 @@ from taimatsu.tensor import Tensor
 
 _NO_TENSOR = "SaUO"  # NumPy kinds that no tensor can hold: bytes, str, object
 _EXPECTED = (
-    "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}"
+    "default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {}; "
+    "collate_fn= takes a function that makes a batch of other samples"
 )
 
 CollateMap = dict[type | tuple[type, ...], Callable]

@@ -245,7 +245,9 @@ def normalize(
 ) -> Tensor:
     """``(tensor - mean) / std`` per channel, for a floating tensor (..., C, H, W)."""
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"[normalize] img should be Tensor Image. Got {type(tensor)}")
+        raise TypeError(
+            f"[normalize] img should be Tensor Image. Got {type(tensor)}; put ToTensor() before it"
+        )
     if not tensor.dtype.is_floating_point:
         raise TypeError(
             f"[normalize] Input tensor should be a float tensor. Got {tensor.dtype}; ToTensor "
@@ -258,6 +260,13 @@ def normalize(
         )
     shift = _per_channel(mean, tensor.dtype)
     scale = _per_channel(std, tensor.dtype)
+    channels = tensor.shape[-3]
+    if any(v.ndim == 3 and v.shape[0] not in (1, channels) for v in (shift, scale)):
+        raise RuntimeError(
+            f"[normalize] The size of tensor a ({channels}) must match the size of tensor b "
+            f"({len(shift)}) at non-singleton dimension 0: the image has {channels} channels, mean "
+            f"and std {len(shift)} and {len(scale)}; give one mean and std for each channel"
+        )
     if (scale == 0).any():
         raise ValueError(
             f"[normalize] std evaluated to zero after conversion to {tensor.dtype}, leading to "
