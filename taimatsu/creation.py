@@ -61,7 +61,7 @@ def from_data(data: Any, dtype: Any) -> Any:
         kind = dtype or dtypes.of_python(data)
         return constant(_number_array(data, kind), kind)
     if isinstance(data, str):
-        raise _error(
+        raise creationcreation_error(
             "tensor",
             f"new(): invalid data type 'str': expected numbers, got {data!r}",
             "convert text to numbers first",
