@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import recorder
+from taimatsu import dtypes, recorder
 from taimatsu.errors import OperationError
 from taimatsu.ops.base import REGISTRY, Sample, array, composite
 from taimatsu.ops.elementwise import complex_array
