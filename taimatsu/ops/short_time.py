@@ -178,7 +178,9 @@ def istft(
 def _refuse_spectrum(input: Any, n_fft: int, onesided: bool | None) -> None:
     if not input.dtype.is_complex:
         raise _error(
-            "istft", "istft requires a complex-valued input tensor", "",
+            "istft",
+            "istft requires a complex-valued input tensor",
+            "",
             "torch.view_as_complex makes one of pairs of real numbers",
         )
     if input.ndim not in (2, 3):

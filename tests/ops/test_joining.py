@@ -35,32 +35,48 @@ REFUSED: dict[str, tuple[Callable, type, str]] = {
     ),
     "hstack nothing": (lambda t: t.hstack([]), RuntimeError, "hstack expects a non-empty Tens"),
     "block_diag 3-d": (
-        lambda t: t.block_diag(t.zeros(1, 1, 1)), RuntimeError, "2 or fewer dimensions",
+        lambda t: t.block_diag(t.zeros(1, 1, 1)),
+        RuntimeError,
+        "2 or fewer dimensions",
     ),
     "meshgrid order": (
-        lambda t: t.meshgrid(t.zeros(2), indexing="yx"), RuntimeError, "indexing must be one of",
+        lambda t: t.meshgrid(t.zeros(2), indexing="yx"),
+        RuntimeError,
+        "indexing must be one of",
     ),
     "meshgrid 2-d": (
-        lambda t: t.meshgrid(t.zeros(2, 2), indexing="ij"), RuntimeError, "0D or 1D tensor",
+        lambda t: t.meshgrid(t.zeros(2, 2), indexing="ij"),
+        RuntimeError,
+        "0D or 1D tensor",
     ),
     "combinations": (lambda t: t.combinations(t.zeros(2, 2)), RuntimeError, "Expect a 1D vector"),
     "broadcast": (
-        lambda t: t.broadcast_shapes((-1,), (2,)), ValueError, "negative length",
+        lambda t: t.broadcast_shapes((-1,), (2,)),
+        ValueError,
+        "negative length",
     ),
     "flip twice": (lambda t: t.zeros(2).flip(0, 0), RuntimeError, "multiple times"),
     "flip nothing": (lambda t: t.zeros(2).flip(), TypeError, "missing 1 required positional"),
     "fliplr": (lambda t: t.fliplr(t.zeros(2)), RuntimeError, "Input must be >= 2-d."),
     "rot90 same": (
-        lambda t: t.rot90(t.zeros(2, 2), 1, (0, 0)), RuntimeError, "rotation dims to be different",
+        lambda t: t.rot90(t.zeros(2, 2), 1, (0, 0)),
+        RuntimeError,
+        "rotation dims to be different",
     ),
     "roll align": (
-        lambda t: t.roll(t.zeros(2), (1, 2), 0), RuntimeError, "shifts and dimensions must align",
+        lambda t: t.roll(t.zeros(2), (1, 2), 0),
+        RuntimeError,
+        "shifts and dimensions must align",
     ),
     "repeat few": (
-        lambda t: t.zeros(2, 2).repeat(2), RuntimeError, "can not be smaller than number of dim",
+        lambda t: t.zeros(2, 2).repeat(2),
+        RuntimeError,
+        "can not be smaller than number of dim",
     ),
     "repeat negative": (
-        lambda t: t.zeros(2).repeat(-1), RuntimeError, "tensor with negative dimension -2",
+        lambda t: t.zeros(2).repeat(-1),
+        RuntimeError,
+        "tensor with negative dimension -2",
     ),
     "repeats length": (
         lambda t: t.repeat_interleave(t.zeros(2), t.tensor([1, 2, 3]), 0),
@@ -74,10 +90,14 @@ REFUSED: dict[str, tuple[Callable, type, str]] = {
     ),
     "diag 3-d": (lambda t: t.diag(t.zeros(2, 2, 2)), RuntimeError, "Supports 1D or 2D tensors"),
     "diag_embed": (
-        lambda t: t.diag_embed(t.zeros(2), 0, 1, 1), RuntimeError, "dimensions cannot be identical",
+        lambda t: t.diag_embed(t.zeros(2), 0, 1, 1),
+        RuntimeError,
+        "dimensions cannot be identical",
     ),
     "select_scatter": (
-        lambda t: t.select_scatter(t.zeros(2, 3), t.zeros(3), 0, 5), IndexError, "out of range",
+        lambda t: t.select_scatter(t.zeros(2, 3), t.zeros(3), 0, 5),
+        IndexError,
+        "out of range",
     ),
     "slice_scatter": (
         lambda t: t.slice_scatter(t.zeros(2, 3), t.zeros(3)),

@@ -18,7 +18,7 @@ from taimatsu import dtypes
 from taimatsu.autograd import gradgradcheck
 from taimatsu.ops import REGISTRY, Operation
 from taimatsu.ops.base import Sample
-from taimatsu.ops.views import ViewOperation
+from taimatsu.ops.view_base import ViewOperation
 
 # -- the exceptions, each with its reason ------------------------------------------------------
 
@@ -26,19 +26,48 @@ from taimatsu.ops.views import ViewOperation
 NO_SAMPLES = {
     **dict.fromkeys(
         (
-            "alpha_dropout", "bernoulli", "cauchy_", "dropout", "exponential_",
-            "feature_alpha_dropout", "feature_dropout", "geometric_", "log_normal_", "multinomial",
-            "nn.functional.dropout1d", "nn.functional.dropout2d", "nn.functional.dropout3d",
-            "normal", "poisson", "rand", "rand_like", "randint", "randint_like", "randn",
-            "randn_like", "random_", "randperm", "uniform_",
+            "alpha_dropout",
+            "bernoulli",
+            "cauchy_",
+            "dropout",
+            "exponential_",
+            "feature_alpha_dropout",
+            "feature_dropout",
+            "geometric_",
+            "log_normal_",
+            "multinomial",
+            "nn.functional.dropout1d",
+            "nn.functional.dropout2d",
+            "nn.functional.dropout3d",
+            "normal",
+            "poisson",
+            "rand",
+            "rand_like",
+            "randint",
+            "randint_like",
+            "randn",
+            "randn_like",
+            "random_",
+            "randperm",
+            "uniform_",
         ),
         "draws random numbers: tests/parity/test_random.py compares the streams",
     ),
     **dict.fromkeys(
         (
-            "alpha_dropout_", "bernoulli_", "celu_", "dropout_", "feature_alpha_dropout_",
-            "feature_dropout_", "nn.functional.elu_", "nn.functional.hardtanh_",
-            "nn.functional.leaky_relu_", "nn.functional.relu_", "normal_", "rrelu_", "selu_",
+            "alpha_dropout_",
+            "bernoulli_",
+            "celu_",
+            "dropout_",
+            "feature_alpha_dropout_",
+            "feature_dropout_",
+            "nn.functional.elu_",
+            "nn.functional.hardtanh_",
+            "nn.functional.leaky_relu_",
+            "nn.functional.relu_",
+            "normal_",
+            "rrelu_",
+            "selu_",
             "threshold_",
         ),
         "writes over its input, which a leaf of the gradient tests must not be",
@@ -248,8 +277,9 @@ def weighted(library: Any, made: Any) -> Any:
         if not getattr(part, "requires_grad", False):
             continue
         if part.is_complex():
-            part = library.view_as_real(part.resolve_conj() if hasattr(part, "resolve_conj")
-                                        else part)
+            part = library.view_as_real(
+                part.resolve_conj() if hasattr(part, "resolve_conj") else part
+            )
         count = int(np.prod(tuple(part.shape)))
         weight = np.cos(np.arange(count) + k).reshape(tuple(part.shape))
         term = (part * library.from_numpy(weight).to(part.dtype)).sum()
@@ -262,9 +292,7 @@ def differentiable_samples(entry: Any) -> list[Sample]:
 
 
 DIFFERENTIABLE = [
-    pytest.param(e, id=name)
-    for name, e in ENTRIES
-    if public_name(e) and differentiable_samples(e)
+    pytest.param(e, id=name) for name, e in ENTRIES if public_name(e) and differentiable_samples(e)
 ]
 
 
@@ -327,16 +355,17 @@ def assert_gradient(mine: Any, wanted: Any) -> None:
 def small_sample(entry: Any) -> Sample | None:
     """The first differentiable sample with few numbers, for second derivatives."""
     for sample in differentiable_samples(entry):
-        sizes = [x.size for x in flat([*sample.args, *sample.kwargs.values()])
-                 if isinstance(x, np.ndarray)]
+        sizes = [
+            x.size
+            for x in flat([*sample.args, *sample.kwargs.values()])
+            if isinstance(x, np.ndarray)
+        ]
         if 0 < sum(sizes) <= 200 and min(sizes) > 0:
             return sample
     return None
 
 
-TWICE = [
-    pytest.param(e, id=name) for name, e in ENTRIES if public_name(e) and small_sample(e)
-]
+TWICE = [pytest.param(e, id=name) for name, e in ENTRIES if public_name(e) and small_sample(e)]
 
 
 @pytest.mark.parametrize("entry", TWICE)
