@@ -174,12 +174,10 @@ def _slow(
 def cut_here(recording: Recording, operation: Any) -> bool:
     """Past the soft bound, carries the recording out where its first operation comes again."""
     depth = recording.state.depth
-    if recording.begin is None:
-        recording.begin = (operation, call_site())
-        return False
     if depth < SOFT_BOUND:
         return False
-    if depth >= HARD_BOUND or recording.begin == (operation, call_site()):
+    first = recording.state.first_operation()
+    if depth >= HARD_BOUND or (first.operation is operation and first.site == call_site()):
         recording.run()
         return True
     return False
@@ -431,7 +429,7 @@ def binary_method(operation: Any, general: Callable) -> Callable:
                 storage = _new_storage(Storage)
                 if second is float or second is int:
                     key = (operation, recording.mode, self._tid, second)
-                    items = (storage, other)
+                    items: tuple = (storage, other)
                 elif other._recording is recording:
                     key = (operation, recording.mode, self._tid, other._tid)
                     items = (storage,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taimatsu.ir.meta import Meta
 from taimatsu.storage import Storage
@@ -34,6 +34,10 @@ class TensorBase:
     _tape: Any
     _gid: int
     _extra: Extra | None
+
+    if TYPE_CHECKING:  # every tensor is a Tensor, whose methods come from the registry
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 class Extra:

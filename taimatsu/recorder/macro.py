@@ -27,10 +27,22 @@ EFFECTS_PER_KEY = 4  # macros kept for one key under different guards
 class Effect:
     """What one captured call did."""
 
-    __slots__ = ("final", "items", "results", "written", "guards")
+    __slots__ = (
+        "final",
+        "template",
+        "fresh",
+        "constants",
+        "numbers",
+        "results",
+        "written",
+        "guards",
+    )
 
     final: State
-    items: list[tuple]  # per new slot: ("dead",) ("fresh",) ("constant", buffer) ("number", rule)
+    template: list[Any]  # the new slots' content where it is the same each time
+    fresh: list[int]  # positions among them of storages that outlive the call
+    constants: list[tuple[int, np.ndarray]]
+    numbers: list[tuple[int, Callable]]
     results: list[tuple[Any, int, int]]  # (Meta, slot, number) of each tensor handed back
     written: list[tuple[int, int, int]]  # (position among the tensors, its number, writes)
     guards: list[Callable]
@@ -52,7 +64,7 @@ def call(
         return list(function(_given(current(), numbers)))
     with LOCK:
         recording = current()
-        places = [recording.bring_in(t) for t in tensors]
+        places = [t._tid if t._recording is recording else recording.bring_in(t) for t in tensors]
         if recording is not current() or recording.must_run:
             return list(function(_given(current(), numbers)))
         state = recording.state
@@ -100,13 +112,14 @@ def _capture(
     effect = Effect()
     effect.final = recording.state
     effect.guards = guards
-    effect.items = []
+    # One object for all dead slots: reference counts, by which live sets are found again, repeat.
+    dead = object()
+    effect.template = []
+    effect.fresh, effect.constants, effect.numbers = [], [], []
     fresh = {t._storage.slot for t in made}
     whole = all(t._recording is recording and t._extra is None for t in made)
     for slot in range(start.slots, effect.final.slots):
-        described = _describe(recording.items[slot], slot, slot in fresh)
-        whole = whole and described is not None
-        effect.items.append(described or ())
+        whole = _note(effect, recording.items[slot], slot in fresh, dead) and whole
     _settle_numbers(recording, start)
     effect.results = [(t._meta, t._storage.slot, t._tid) for t in made]
     effect.written = []
@@ -119,18 +132,21 @@ def _capture(
     return made
 
 
-def _describe(item: Any, slot: int, fresh: bool) -> tuple | None:
-    """How a slot is filled again; None if the call cannot be replayed."""
-    if type(item) is Storage:
-        if fresh:
-            return ("fresh",)
-        if item.buffer is not None:
-            return ("constant", item.buffer)
-        held = sys.getrefcount(item) - _HELD_BY_CAPTURE
-        return ("dead",) if held <= 0 else None
+def _note(effect: Effect, item: Any, fresh: bool, dead: object) -> bool:
+    """Notes how the next slot is filled again; False if the call cannot be replayed."""
+    position = len(effect.template)
+    effect.template.append(dead)
     if type(item) is Number:
-        return ("number", item.rule)
-    return ("plain", item)
+        effect.numbers.append((position, item.rule))
+    elif type(item) is not Storage:
+        effect.template[position] = item
+    elif fresh:
+        effect.fresh.append(position)
+    elif item.buffer is not None:
+        effect.constants.append((position, item.buffer))
+    else:
+        return sys.getrefcount(item) <= _HELD_BY_CAPTURE
+    return True
 
 
 _HELD_BY_CAPTURE = 3  # the recording's list, this function's argument, getrefcount's
@@ -150,23 +166,14 @@ def _replay(
         storage = tensors[position]._storage
         if storage.buffer is not None and is_exposed(storage):
             return None
-    items: list[Any] = []
-    # One object for all dead slots: reference counts, by which live sets are found again, repeat.
-    dead = object()
-    slot = recording.state.slots
-    for kind, *content in effect.items:
-        if kind == "dead":
-            items.append(dead)
-        elif kind == "fresh":
-            items.append(_pending(recording, slot))
-        elif kind == "constant":
-            items.append(_constant(recording, slot, content[0]))
-        elif kind == "number":
-            items.append(content[0](given))
-        else:
-            items.append(content[0])
-        slot += 1
+    items = effect.template.copy()
     first = recording.state.slots
+    for position in effect.fresh:
+        items[position] = _pending(recording, first + position)
+    for position, buffer in effect.constants:
+        items[position] = _constant(recording, first + position, buffer)
+    for position, rule in effect.numbers:
+        items[position] = rule(given)
     recording.state = effect.final
     recording.items += items
     for position, number, bumps in effect.written:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from taimatsu.config import config
 from taimatsu.errors import OperationError
@@ -103,7 +104,8 @@ def _let_siblings_go(target: TensorBase, base: TensorBase | None) -> None:
 
 def _refuse_fragile(target: TensorBase, name: str) -> None:
     """PyTorch's errors for in-place writes through views that cannot be differentiated."""
-    base = target._extra.base
+    extra: Any = target._extra  # a view has one
+    base = extra.base
     if base._requires_grad and base._tape is None:
         raise OperationError.make(
             name + "_",
@@ -111,8 +113,8 @@ def _refuse_fragile(target: TensorBase, name: str) -> None:
             "",
             "write under torch.no_grad(), or on a clone()",
         )
-    if target._extra.fragile:
-        raise fragile_error(name + "_", target._extra.fragile, "is being modified inplace")
+    if extra.fragile:
+        raise fragile_error(name + "_", extra.fragile, "is being modified inplace")
 
 
 def fragile_error(name: str, why: str, what: str) -> Exception:
