@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib as _importlib
 import math as _math
+import sys as _sys
 from typing import Any as _Any
 
 from taimatsu import dtypes as _dtypes
@@ -71,8 +72,11 @@ e, pi, inf, nan, newaxis = _math.e, _math.pi, _math.inf, _math.nan, None
 
 _SUBMODULES = frozenset(
     ("amp", "autograd", "backends", "compat", "cuda", "fft", "linalg", "nn", "optim", "random",
-     "return_types", "serialization", "special", "utils", "vision", "version", "types")
+     "return_types", "serialization", "signal", "special", "utils", "vision", "version", "types")
 )  # fmt: skip
+_WINDOWS = frozenset(
+    ("bartlett_window", "blackman_window", "hamming_window", "hann_window", "kaiser_window")
+)
 
 
 def __getattr__(name: str) -> _Any:
@@ -83,6 +87,14 @@ def __getattr__(name: str) -> _Any:
         except ModuleNotFoundError as error:
             if error.name != f"taimatsu.{name}":
                 raise
+    if name in _WINDOWS:
+        return getattr(_importlib.import_module("taimatsu.signal.windows"), name)
+    from taimatsu.errors import numpy_hint
+
+    # With the name and the module Python suggests what may have been meant.
     raise AttributeError(
         f"module 'torch' has no attribute {name!r}: taimatsu has no 'torch.{name}'"
+        + numpy_hint("torch", name),
+        name=name,
+        obj=_sys.modules[__name__],
     )

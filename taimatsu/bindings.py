@@ -160,11 +160,33 @@ def _function(operation: Any) -> Callable:
     def function(*args: Any, **kwargs: Any) -> Any:
         if "out" in kwargs and not takes_out:
             return _into(operation, args, kwargs)
-        return operation(*args, **kwargs)
+        try:
+            return operation(*args, **kwargs)
+        except AttributeError as error:
+            refused = _not_a_tensor(operation, inner, error, args, kwargs)
+            if refused is None:
+                raise
+            raise refused from None
 
     function.__name__ = function.__qualname__ = operation.name
     function.__doc__ = operation.__doc__ if isinstance(operation, Operation) else inner.__doc__
     return function
+
+
+def _not_a_tensor(
+    operation: Any, function: Callable, error: AttributeError, args: tuple, kwargs: dict
+) -> Exception | None:
+    """The error for an argument that was used as a tensor and is none; None for other errors."""
+    if isinstance(error.obj, recorder.TensorBase):
+        return None
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    names = [n for n in function.__code__.co_varnames if n != "self"]
+    given = [*zip(names, args, strict=False), *kwargs.items()]
+    for position, (name, value) in enumerate(given):
+        if value is error.obj:
+            return recorder.not_a_tensor(operation.name, name, position, value)
+    return None
 
 
 def _takes(function: Callable, name: str) -> bool:

@@ -61,7 +61,7 @@ def from_data(data: Any, dtype: Any) -> Any:
         kind = dtype or dtypes.of_python(data)
         return constant(_number_array(data, kind), kind)
     if isinstance(data, str):
-        raise creationcreation_error(
+        raise creation_error(
             "tensor",
             f"new(): invalid data type 'str': expected numbers, got {data!r}",
             "convert text to numbers first",
@@ -176,9 +176,9 @@ def _number(data: Any) -> Any:
     if isinstance(data, str):
         raise creation_error(
             "tensor",
-            f"new(): invalid data type '{type(data).__name__}'",
-            "convert text to numbers first",
-            TypeError,
+            f"too many dimensions 'str': expected numbers, got {data!r}",
+            "convert text to numbers first: float(text), or a number for each name",
+            ValueError,
         )
     if hasattr(data, "__float__") and not is_sequence(data):
         return float(data)

@@ -130,11 +130,15 @@ def _parse(text: str, index: int | None) -> tuple[str, int | None]:
         raise RuntimeError("Device string must not be empty; give for example 'cpu' or 'cuda:0'")
     found = _TEXT.fullmatch(text)
     if found is None:
-        raise RuntimeError(f"Invalid device string: '{text}'; give for example 'cpu' or 'cuda:0'")
+        raise RuntimeError(
+            f"Invalid device string: '{text}'; give for example 'cpu' or 'cuda:0' (a dtype such as "
+            "torch.float32 is written without quotes)"
+        )
     kind, number = found.groups()
     if kind not in TYPES:
         raise RuntimeError(
-            f"Expected one of {', '.join(TYPES)} device type at start of device string: {text}"
+            f"Expected one of {', '.join(TYPES)} device type at start of device string: {text}; "
+            "give for example 'cpu' or 'cuda:0' (a dtype such as torch.float32 is no text)"
         )
     if number is None:
         return kind, _checked_index(index)

@@ -36,6 +36,22 @@ class OperationError(RuntimeError):
         return operation_error_type(kind)(f"[{op_name}] " + "; ".join(parts))
 
 
+# NumPy's names that PyTorch has under another: what a program that was ported by hand may ask for.
+_NUMPY_NAMES = {
+    ("tensor", "astype"): "x.to(dtype)",
+    ("tensor", "copy"): "x.clone()",
+    ("torch", "array"): "torch.tensor(data)",
+    ("torch", "expand_dims"): "torch.unsqueeze(x, dim)",
+    ("torch", "power"): "torch.pow(x, exponent)",
+}
+
+
+def numpy_hint(owner: str, name: str) -> str:
+    """``; use x.to(dtype)`` for a name of NumPy's, else nothing."""
+    found = _NUMPY_NAMES.get((owner, name))
+    return f"; use {found}" if found else ""
+
+
 def operation_error_type(kind: type[Exception]) -> type[Exception]:
     """The type that is both ``OperationError`` and ``kind``, made once; prints as ``kind``."""
     if issubclass(OperationError, kind):

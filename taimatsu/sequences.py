@@ -43,6 +43,7 @@ def arange(
             "arange",
             f"upper bound and lower bound inconsistent with step sign: from {start} to {end} by "
             f"{step}",
+            "a negative step counts down",
         )
     count = math.ceil((end - start) / step) if not integral else -((start - end) // step)
     if kind.category == dtypes.INTEGER:

@@ -100,7 +100,7 @@ def broadcast_shapes(*shapes: Sequence[int]) -> Size:
 
 def _broadcast_pair(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     ndim = max(len(a), len(b))
-    given = (a, b)
+    given = a, b
     a = (1,) * (ndim - len(a)) + a
     b = (1,) * (ndim - len(b)) + b
     if a == b:
@@ -111,8 +111,9 @@ def _broadcast_pair(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
         if a[i] != b[i] and a[i] != 1 and b[i] != 1:
             raise RuntimeError(
                 f"The size of tensor a ({a[i]}) must match the size of tensor b ({b[i]}) "
-                f"at non-singleton dimension {i}; got shapes {list(given[0])} and {list(given[1])}; "
-                "shapes are aligned from the last dimension, unsqueeze(dim) adds one of size 1"
+                f"at non-singleton dimension {i}; got shapes {list(given[0])} and "
+                f"{list(given[1])}; shapes are aligned from the last dimension, and unsqueeze(dim) "
+                "adds one of size 1"
             )
         result.append(b[i] if a[i] == 1 else a[i])
     return tuple(reversed(result))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from taimatsu import autograd, copying, devices, dtypes, printing, recorder
 from taimatsu.autograd import node
-from taimatsu.errors import OperationError
+from taimatsu.errors import OperationError, numpy_hint
 from taimatsu.evaluate import execute
 from taimatsu.ops import indexing
 from taimatsu.ops.filling import CopyValue, FillValue, ZeroValue
@@ -33,9 +33,16 @@ class Tensor(TensorBase):
     def __new__(cls, *data: Any, **kwargs: Any) -> Any:
         return legacy_constructor(cls, *data, **kwargs)
 
-    if TYPE_CHECKING:  # most methods are derived from the registry of operations
-
-        def __getattr__(self, name: str) -> Any: ...
+    def __getattr__(self, name: str) -> Any:
+        # Most methods are derived from the registry of operations; only missing names come here.
+        if hasattr(type(self), name):
+            return object.__getattribute__(self, name)  # a property failed: its own error
+        raise AttributeError(
+            f"'{type(self).__name__}' object has no attribute '{name}'"
+            + numpy_hint("tensor", name),
+            name=name,
+            obj=self,
+        )
 
     # -- description -----------------------------------------------------------------------
 

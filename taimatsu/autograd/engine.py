@@ -173,6 +173,7 @@ class Walk:
         context = tape.contexts.get(step.results[0].tid)
         if context is not None:
             raw = step.operation.run_backward(context, given)
+            _check_own_gradients(step, table, raw)
         else:
             raw = step.operation.gradient(g, out, *inputs, **step.attributes)
         if not isinstance(raw, tuple):
@@ -195,6 +196,8 @@ class Walk:
 
     def deliver_leaf(self, leaf: Any, gradient: Any) -> None:
         """A complete gradient of a leaf: hooks, then collected or accumulated in ``grad``."""
+        if not leaf._requires_grad:
+            return  # it no longer wants one
         extra = leaf._extra
         if extra is not None and extra.hooks:
             for hook in list(extra.hooks.values()):
@@ -218,6 +221,30 @@ def place_of(tensor: Any) -> Any:
 
 def _leads_on(step: State, table: list[Info], needed: set[int]) -> bool:
     return any(type(r) is int and table[r].grad and table[r].gid in needed for r in step.inputs)
+
+
+def _check_own_gradients(step: State, table: list[Info], raw: tuple) -> None:
+    """Refuses what a program's own ``backward`` gave where it is no gradient of that input."""
+    name = step.operation.backward_name
+    for position, (reference, gradient) in enumerate(zip(step.inputs, raw, strict=False)):
+        if gradient is None or type(reference) is not int:
+            continue
+        if not isinstance(gradient, recorder.TensorBase):
+            raise TypeError(
+                f"function {name}: expected Variable or None (got {type(gradient).__name__}) as "
+                f"the gradient at index {position}; give a tensor of the input's shape"
+            )
+        wanted, got = tuple(table[reference].meta.shape), tuple(gradient.shape)
+        lead = len(got) - len(wanted)
+        fits = lead >= 0 and all(
+            w in (1, g) for w, g in zip(wanted, got[max(lead, 0) :], strict=False)
+        )
+        if not fits:
+            raise RuntimeError(
+                f"Function {name} returned an invalid gradient at index {position} - got "
+                f"{list(got)} but expected shape compatible with {list(wanted)}; the gradient of "
+                "an argument has its shape"
+            )
 
 
 def _replaced(given: Any, before: Any) -> Any:
@@ -302,7 +329,7 @@ def saved_values(
 ) -> tuple[list, list]:
     """The rule's inputs and results: tensors where it says it needs values, else Meta."""
     freed = step.results[0].tid in tape.freed
-    if freed and saved_tensors(tape.final, step, table):
+    if freed and (saved_tensors(tape.final, step, table) or _saves_number(step, table)):
         raise OperationError.make(
             step.operation.name,
             "Trying to backward through the graph a second time (or directly access saved tensors "
@@ -332,6 +359,13 @@ def saved_values(
         for info in step.results
     ]
     return inputs, out
+
+
+def _saves_number(step: State, table: list[Info]) -> bool:
+    """Whether PyTorch, to which ``x * 2`` is a product of tensors, saves a number with the step."""
+    names = saved_names(step, table)
+    pairs = zip(input_names(step), step.inputs, strict=True)
+    return any(type(given) is tuple and name in names for name, given in pairs)
 
 
 def saved_result(tape: Any, step: State, info: Info, moved: dict[int, Info], create: bool) -> Any:

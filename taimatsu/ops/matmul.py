@@ -65,8 +65,8 @@ def _cannot_multiply(name: str, a: tuple[int, ...], b: tuple[int, ...]) -> Excep
     hint = f"the columns of mat1 ({a[-1]}) must be as many as the rows of mat2 ({b[0]})"
     if name == "addmm":
         hint += f"; a Linear layer needs in_features={a[-1]} here, or flatten(1) before it"
-    elif a[-1] == b[-1]:
-        hint += "; mat2.transpose(-2, -1) exchanges rows and columns"
+    else:
+        hint += "; transpose(-2, -1) exchanges rows and columns"
     return OperationError.make(
         name,
         f"mat1 and mat2 shapes cannot be multiplied ({_shape_text(a)} and {_shape_text(b)})",

@@ -212,7 +212,8 @@ def _check_vectors(name: str, channels: int, **vectors: Any) -> None:
             raise OperationError.make(
                 name,
                 f"{word} should contain {channels} elements not {vector.numel()}",
-                hint="the input's dimension 1 holds the channels",
+                hint="the input's dimension 1 holds the channels; a layer made with "
+                f"num_features={channels} fits",
             )
 
 

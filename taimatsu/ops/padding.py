@@ -106,8 +106,8 @@ def pad(input: Any, pad: Any, mode: str = "constant", value: float | None = None
         raise OperationError.make(
             "pad",
             "Padding length must be divisible by 2",
-            f"got {list(given)}",
-            "give (before, after) for each dimension, the last dimension's first",
+            f"{len(given)} widths, {list(given)}",
+            "give pairs (before, after) for each dimension, the last dimension's first",
         )
     if len(given) // 2 > input.ndim:
         raise OperationError.make(
@@ -161,7 +161,8 @@ def _check_border(input: Any, pairs: Pairs, mode: str, value: float | None) -> N
         if mode == "reflect" and max(pair) >= extent:
             raise refuse(
                 "Padding size should be less than the corresponding input dimension, but got: "
-                f"padding {pair} at dimension {first + number} of input {list(input.shape)}"
+                f"padding {pair} at dimension {first + number} of input {list(input.shape)}; only "
+                "what is there can be reflected: pad less, or with mode='replicate'"
             )
         if mode == "circular" and max(pair) > extent:
             raise refuse("Padding value causes wrapping around more than once.")

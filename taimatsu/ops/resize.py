@@ -198,6 +198,7 @@ def _check_mode(input: Any, n: int, mode: str, align_corners: bool | None, antia
         raise refuse(
             f"Got {input.ndim}D input, but {mode} mode needs {_DIMENSIONS[mode] + 2}D input",
             NotImplementedError,
+            "batch and channels come first: x.unsqueeze(0) adds one of them",
         )
     if align_corners is not None and mode not in _DIMENSIONS:
         raise refuse(

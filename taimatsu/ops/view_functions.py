@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from taimatsu import recorder
+from taimatsu.errors import OperationError
 from taimatsu.ops.base import Sample, array, composite
 from taimatsu.ops.regions import UnfoldWindows
 from taimatsu.ops.view_base import shape_arguments, view_samples
@@ -141,10 +142,12 @@ def split(tensor, split_size_or_sections, dim=0):
     given = split_size_or_sections
     if isinstance(given, (list, tuple)):
         if sum(given) != total or any(n < 0 for n in given):
-            raise View.error(
+            raise OperationError.make(
+                "split",
                 f"split_with_sizes expects split_sizes to sum exactly to {total} (input tensor's "
                 f"size at dimension {dim})",
-                f"split_sizes={list(given)}",
+                f"split_sizes={list(given)}, which sum to {sum(given)}",
+                "one number in place of the list gives pieces of that size",
             )
         return _split(tensor, [int(n) for n in given], dim)
     size = int(given)

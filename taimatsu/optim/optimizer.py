@@ -103,6 +103,13 @@ class Optimizer:
 
     _opt_called: bool = False
 
+    _optimizer_step_pre_hooks: OrderedDict[int, Callable]
+    _optimizer_step_post_hooks: OrderedDict[int, Callable]
+    _optimizer_state_dict_pre_hooks: OrderedDict[int, Callable]
+    _optimizer_state_dict_post_hooks: OrderedDict[int, Callable]
+    _optimizer_load_state_dict_pre_hooks: OrderedDict[int, Callable]
+    _optimizer_load_state_dict_post_hooks: OrderedDict[int, Callable]
+
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         for hooks in _HOOKS:
@@ -114,6 +121,11 @@ class Optimizer:
             )
         self.state: defaultdict[Tensor, Any] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
+        if not isinstance(params, Iterable):
+            raise TypeError(
+                f"'{type(params).__name__}' object is not iterable: an optimizer takes an iterable "
+                "of tensors; give model.parameters()"
+            )
         groups = list(params)
         if len(groups) == 0:
             raise ValueError(

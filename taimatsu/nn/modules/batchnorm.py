@@ -139,6 +139,9 @@ class _BatchNorm(_NormBase):
         )
 
 
+_KIND_HINT = "; BatchNorm1d takes (N, C) and (N, C, L), 2d (N, C, H, W), 3d (N, C, D, H, W)"
+
+
 class BatchNorm1d(_BatchNorm):
     """Normalises (N, C) or (N, C, L) per channel (Ioffe and Szegedy, 2015)."""
 

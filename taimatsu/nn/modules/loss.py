@@ -43,7 +43,7 @@ def _reduction(size_average: bool | None, reduce: bool | None, reduction: str) -
         return reduction
     if isinstance(size_average, Tensor) or isinstance(reduce, Tensor):
         raise RuntimeError(
-            "Boolean value of Tensor is ambiguous: size_average and reduce are flags; got a Tensor; "
+            "Boolean value of Tensor is ambiguous: size_average and reduce are flags; got Tensor; "
             "make the loss first, then call it: loss = nn.MSELoss(); loss(output, target)"
         )
     if reduce is False:

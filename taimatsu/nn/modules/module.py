@@ -546,6 +546,18 @@ def _indented(text: str, spaces: int = 2) -> str:
     return text.replace("\n", "\n" + " " * spaces)
 
 
+def _not_a_module(value: Any) -> str:
+    """The message for something else where a module belongs, and what was probably meant."""
+    text = f"{_type_name(value)} is not a Module subclass"
+    if isinstance(value, type) and issubclass(value, Module):
+        return f"{text}; {value.__name__}() makes one of the class"
+    if isinstance(value, (list, tuple)):
+        return f"{text}; nn.Sequential(*layers) takes the layers of a list"
+    if callable(value):
+        return f"{text}; functions have modules too (nn.ReLU() for F.relu), or belong in forward"
+    return text
+
+
 def _type_name(value: Any) -> str:
     if isinstance(value, Tensor):
         return value.type()

@@ -329,5 +329,24 @@ class _PreHook:
         return self.hook(*args)
 
 
+def _loading_hints(model: Any, missing: list, unexpected: list, errors: list) -> list[str]:
+    """What may help against these errors of loading."""
+    hints = []
+    if any("size mismatch" in text for text in errors):
+        hints.append(
+            "the weights are of a model with other sizes: make the model with the same classes, "
+            "channels and features, or leave these entries out"
+        )
+    stripped = {name.removeprefix("module.") for name in unexpected}
+    if unexpected and all(name.startswith("module.") for name in unexpected):
+        hints.append(
+            "names that begin with 'module.' were saved from a DataParallel model: take that off, "
+            "{k.removeprefix('module.'): v for k, v in weights.items()}"
+        )
+    if (missing or unexpected) and not stripped & set(missing):
+        hints.append("strict=False loads the entries that fit, and leaves the others as they are")
+    return [f"Hint: {hint}." for hint in hints]
+
+
 def _key_message(kind: str, keys: list[str]) -> str:
     return "{} key(s) in state_dict: {}. ".format(kind, ", ".join(f'"{key}"' for key in keys))

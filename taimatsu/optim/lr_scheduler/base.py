@@ -21,7 +21,10 @@ EPOCH_DEPRECATION_WARNING = (
 def check_optimizer(optimizer: Any) -> None:
     """TypeError unless it is an Optimizer."""
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
+        raise TypeError(
+            f"{type(optimizer).__name__} is not an Optimizer; make one of the model's parameters "
+            "first and give the optimizer"
+        )
 
 
 def group_values(optimizer: Optimizer, name: str) -> list[Any]:

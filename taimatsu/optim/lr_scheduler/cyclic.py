@@ -203,7 +203,7 @@ class OneCycleLR(LRScheduler):
         if step > self.total_steps:
             raise ValueError(
                 f"Tried to step {step} times. The specified number of total steps is "
-                f"{self.total_steps}"
+                f"{self.total_steps}; step() once for each batch or epoch that total_steps counts"
             )
         start = 0.0
         for phase in self._schedule_phases:

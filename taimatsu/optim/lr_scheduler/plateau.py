@@ -36,7 +36,10 @@ class ReduceLROnPlateau(LRScheduler):
         eps: float = 1e-8,
     ) -> None:
         if factor >= 1.0:
-            raise ValueError("Factor should be < 1.0.")
+            raise ValueError(
+                f"Factor should be < 1.0. Got factor={factor}; the rate is multiplied by it: "
+                "0.1 makes it ten times smaller"
+            )
         check_optimizer(optimizer)
         self.factor = factor
         self.optimizer = optimizer

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from taimatsu import creation
+from taimatsu.errors import OperationError
 from taimatsu.ops.base import REGISTRY
 from taimatsu.recorder import constant
 from taimatsu.recorder import value as value_of
@@ -137,6 +138,17 @@ def _sequence_like(model: Sequence, values: list) -> Any:
         return values
 
 
+def _refuse_unequal(batch: list) -> None:
+    for i, sample in enumerate(batch):
+        if sample.shape != batch[0].shape:
+            raise OperationError.make(
+                "default_collate",
+                f"stack expects each tensor to be equal size, but got {list(batch[0].shape)} at "
+                f"entry 0 and {list(sample.shape)} at entry {i}",
+                hint="pad or crop the samples to one size, or give the DataLoader a collate_fn",
+            )
+
+
 def collate_tensor_fn(batch: list, *, collate_fn_map: CollateMap | None = None) -> Tensor:
     """The samples stacked; through NumPy where no gradient flows, which is one copy."""
     first = batch[0]
@@ -144,6 +156,7 @@ def collate_tensor_fn(batch: list, *, collate_fn_map: CollateMap | None = None) 
         not t.requires_grad and t.dtype == first.dtype and t.shape == first.shape for t in batch
     )
     if not plain or first.device.type != "cpu":
+        _refuse_unequal(batch)
         return REGISTRY["stack"](batch)  # keeps the graph, promotes, or says what does not fit
     return constant(np.stack([value_of(t) for t in batch]))
 
