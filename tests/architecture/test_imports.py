@@ -39,7 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"sequences", "legacy"},
             {"bindings"},
             {"namespace"},
-            {"random", "serialization", "linalg", "fft", "special", "amp", "func"},
+            {"random", "serialization", "linalg", "fft", "special", "signal", "amp", "func"},
             {"nn", "utils", "optim", "distributed", "cuda"},
             {"vision"},
             {"compat", "examples"},
