@@ -85,6 +85,7 @@ class Config:
     eager: bool
     log: str
     profile: bool
+    verify: bool
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         for flag in FLAGS:

@@ -19,7 +19,7 @@ class Storage:
 
     __slots__ = ("buffer", "recording", "slot", "version", "writer")
 
-    buffer: np.ndarray | None
+    buffer: Any  # a flat np.ndarray, or None
     recording: Any  # the trace.Recording that last used this storage
     slot: int  # its number in that recording
     version: int

@@ -67,7 +67,7 @@ def _root_gradients(roots: tuple, given: Any) -> list:
         raise RuntimeError(
             f"got {len(roots)} tensors and {len(gradients)} gradients; give one for each"
         )
-    made = []
+    made: list = []
     for root, gradient in zip(roots, gradients, strict=True):
         described = root._meta
         if gradient is None:
@@ -137,8 +137,8 @@ def backward(
         if not targets:
             raise RuntimeError("`inputs` argument to `backward()` cannot be empty.")
     if targets is None and not create_graph and len(roots) == 1:
-        gradients = _several(grad_tensors) if grad_tensors is not None else (None,)
-        if replayed_backward(roots[0], gradients[0], retain):
+        own = None if grad_tensors is None else _several(grad_tensors)[0]
+        if replayed_backward(roots[0], own, retain):
             return
     gradients = _root_gradients(roots, grad_tensors)
     with _walking(create_graph):

@@ -98,8 +98,9 @@ def _jacobian_of(output: Any, given: tuple, create_graph: bool, strict: bool) ->
         for column, g in zip(columns, _filled(found, given, strict, "Output"), strict=True):
             column.append(g)
     shape = tuple(output.shape)
+    stack: Any = Stack  # registered: the operation itself, not its class
     return tuple(
-        Stack(column, 0).reshape(shape + tuple(x.shape))
+        stack(column, 0).reshape(shape + tuple(x.shape))
         if column
         else x.new_zeros(shape + tuple(x.shape))
         for column, x in zip(columns, given, strict=True)

@@ -347,7 +347,7 @@ def _complex_pairs(reals: np.ndarray, like: Any) -> np.ndarray:
 
 def _unit(rng: np.random.Generator, size: int) -> np.ndarray:
     drawn = rng.standard_normal(size)
-    return drawn / max(np.linalg.norm(drawn), 1e-300)
+    return drawn / max(float(np.linalg.norm(drawn)), 1e-300)
 
 
 def _random_like(output: Any, with_gaps: bool) -> Any:

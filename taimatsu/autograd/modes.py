@@ -76,9 +76,7 @@ class no_grad(_Mode):  # noqa: N801 (PyTorch's name)
     """Operations do not enter the graph; results do not require gradients."""
 
     def __new__(cls, function: Callable | None = None) -> Any:
-        made = super().__new__(cls)
-        made.__init__()
-        return made if function is None else made(function)
+        return super().__new__(cls) if function is None else cls()(function)
 
     def __init__(self, function: Callable | None = None) -> None:
         super().__init__()
@@ -114,11 +112,7 @@ class inference_mode(_Mode):  # noqa: N801 (PyTorch's name)
     """``no_grad`` whose results can never enter a graph."""
 
     def __new__(cls, mode: Any = True) -> Any:
-        made = super().__new__(cls)
-        if callable(mode):
-            made.__init__(True)
-            return made(mode)
-        return made
+        return cls(True)(mode) if callable(mode) else super().__new__(cls)
 
     def __init__(self, mode: bool = True) -> None:
         super().__init__()

@@ -60,6 +60,7 @@ def step_name(step: State) -> str:
     chooser = getattr(step.operation, "backward_name_for", None)
     if chooser is None:
         return step.operation.backward_name
+    assert step.parent is not None, "only the state before every step has no parent"
     table = step.parent.infos()
     described = [
         table[r].meta
@@ -87,6 +88,7 @@ class Node:
     @property
     def next_functions(self) -> tuple:
         """(node, which of its results) for each tensor input; (None, 0) without gradient."""
+        assert self._step.parent is not None, "a node is a step"
         table = self._step.parent.infos()
         found = []
         for reference in self._step.inputs:
@@ -112,8 +114,9 @@ class Node:
         return add_hook(self._tape.hooks.setdefault(key, new_hooks()), hook)
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Node) and self._tape is other._tape
-        return same and self._step is other._step
+        if not isinstance(other, Node):
+            return False
+        return self._tape is other._tape and self._step is other._step
 
     def __hash__(self) -> int:
         return hash((id(self._tape), id(self._step)))

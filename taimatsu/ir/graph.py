@@ -24,7 +24,7 @@ class Operand(NamedTuple):
 class Argument(NamedTuple):
     """A number given at run time: its index in the launch's list."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # in place of tuple's method of that name
 
 
 class Node:

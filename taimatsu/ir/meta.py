@@ -46,7 +46,7 @@ class Meta:
     def size(self, dim: int) -> int:
         return self.shape[dim]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return meta, (tuple(self.shape), self.dtype, self.strides, self.dynamic, self.wrapped)
 
 

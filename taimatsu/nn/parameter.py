@@ -30,7 +30,7 @@ class Parameter(Tensor):
                 f"[Parameter] expected data to be a Tensor, got {type(data).__name__}; "
                 "make one with tensor(data)"
             )
-        made = data.detach()
+        made: Any = data.detach()
         made.__class__ = cls  # the layout is Tensor's: only the type differs
         return made.requires_grad_(requires_grad)
 
@@ -74,7 +74,7 @@ class Buffer(metaclass=_BufferMeta):
     def __new__(cls, data: Tensor | None = None, *, persistent: bool = True) -> Any:
         if data is None:
             data = empty(0)
-        made = data.detach().requires_grad_(data.requires_grad)
+        made: Any = data.detach().requires_grad_(data.requires_grad)
         made.persistent = persistent
         made._is_buffer = True
         return made

@@ -58,7 +58,7 @@ class RemovableHandle:
 
 
 def add_hook(
-    hooks: OrderedDict, hook: Callable, *marks: tuple[dict, bool], prepend: bool = False
+    hooks: OrderedDict, hook: Callable, *marks: tuple[OrderedDict, bool], prepend: bool = False
 ) -> RemovableHandle:
     """Enters ``hook`` under a new id, and the id into each marking dictionary that applies."""
     handle = RemovableHandle(hooks, extra_dict=[mark for mark, _ in marks])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from taimatsu.nn import functional as F
@@ -34,7 +34,7 @@ _sextuple = _ntuple(6, "_sextuple")
 class _PadNd(Module):
     """``padding`` is one number, or left and right of each dimension from the last on."""
 
-    sides: ClassVar[Callable[[Any], tuple[int, ...]]]
+    sides: ClassVar[staticmethod[[Any], tuple[int, ...]]]
     mode: ClassVar[str]
     padding: Sequence[int]
 
