@@ -122,6 +122,7 @@ def _fragile(parts: list, name: str) -> tuple:
     for part in parts:
         extra = recorder.extra_of(part)
         extra.fragile = extra.fragile or name
+        extra.made = recorder.counter_of(extra.base).version
     return tuple(parts)
 
 
@@ -174,6 +175,24 @@ def chunk(input, chunks, dim=0):
     if size == 0:
         return _split(input, [0] * chunks, dim)
     return input.split(size, dim)
+
+
+@composite("unsafe_split", samples=view_samples((2,), (2, 1)))
+def unsafe_split(tensor, split_size, dim=0):
+    """``split`` into pieces of equal size; promises that none of them is written to."""
+    return tensor.split(split_size, dim)
+
+
+@composite("unsafe_split_with_sizes", samples=view_samples(([1, 1],), ([1, 3], 2)))
+def unsafe_split_with_sizes(tensor, split_sizes, dim=0):
+    """``split`` into listed sizes; promises that no piece is written to."""
+    return tensor.split(list(split_sizes), dim)
+
+
+@composite("unsafe_chunk", samples=view_samples((2, 2), (3, 2)))
+def unsafe_chunk(input, chunks, dim=0):
+    """``chunk``; promises that no piece is written to."""
+    return input.chunk(chunks, dim)
 
 
 @composite("tensor_split", samples=view_samples((3, 2), ((1, 2), 1), ([1], -1)))
