@@ -17,13 +17,14 @@ class Storage:
     counts in-place writes; ``writer`` is where the last one was made.
     """
 
-    __slots__ = ("buffer", "recording", "slot", "version", "writer")
+    __slots__ = ("buffer", "recording", "slot", "version", "writer", "checked")
 
     buffer: Any  # a flat np.ndarray, or None
     recording: Any  # the trace.Recording that last used this storage
     slot: int  # its number in that recording
     version: int
     writer: Any
+    checked: Any  # what an operation found right about index values at one version (may be unset)
 
     def __init__(self, buffer: np.ndarray) -> None:
         self.buffer = buffer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from taimatsu.dtypes import dtype
 from taimatsu.shapes import Size, contiguous_strides, count, is_contiguous
@@ -36,12 +37,22 @@ class Meta:
     ndim: int
     numel: int
     contiguous: bool  # rows follow one another without gaps (the offset does not matter)
-    views: dict  # memo of view rules: (operation, attributes) -> (Meta, extra offset)
+    views: dict  # memo of view rules: see remember()
 
     def __repr__(self) -> str:
         dims = ", ".join(map(str, self.shape))
         tail = "" if self.contiguous else f" strides {self.strides}"
         return f"{self.dtype.name}[{dims}]{tail}{' +offset' if self.dynamic else ''}"
+
+    def remember(self, key: tuple, compute: Callable, *arguments: Any) -> Any:
+        """``compute(self, *arguments)``, done once for each key."""
+        found = self.views.get(key, self)
+        if found is self:
+            found = compute(self, *arguments)
+            if len(self.views) >= _VIEWS_LIMIT:
+                self.views.clear()
+            self.views[key] = found
+        return found
 
     def size(self, dim: int) -> int:
         return self.shape[dim]
@@ -51,6 +62,7 @@ class Meta:
 
 
 _interned: dict[tuple, Meta] = {}
+_VIEWS_LIMIT = 4096
 _INTERN_LIMIT = 1 << 16
 
 

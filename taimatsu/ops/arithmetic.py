@@ -99,6 +99,7 @@ class Sub(Arithmetic):
 
     def __call__(self, input: Any, other: Any, *, alpha: Any = 1) -> Any:
         if alpha is True or alpha != 1:
+            self._refuse_booleans(input, other)
             other = _with_alpha("sub", input, other, alpha)
         return self.apply(input, other)
 
@@ -115,6 +116,7 @@ class Sub(Arithmetic):
 def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Any:
     """``other - alpha * input``."""
     if alpha is True or alpha != 1:
+        Sub._refuse_booleans(other, input)
         input = _with_alpha("rsub", other, input, alpha)
     return Sub.apply(other, input)
 

@@ -54,6 +54,8 @@ class OfClasses(Wide, abstract=True):
         """IndexError for a label that is no class; None (not known yet) passes."""
         if target is None or target.size == 0:
             return
+        if target.dtype == np.int64 and np.maximum.reduce(target.view(np.uint64), None) < classes:
+            return  # negative labels would be huge
         bad = (target != ignore_index) & ((target < 0) | (target >= classes))
         if bad.any():
             label = target[bad].reshape(-1)[0]

@@ -36,6 +36,10 @@ class ByIndex(Operation, abstract=True):
 
     checked = True
 
+    def error(self, expected: str, got: str = "", hint: str = "", kind: type = RuntimeError):
+        """Errors under the name that stands in the program: the index expression."""
+        return OperationError.make("index", expected, got, hint, kind)
+
     def _index_shape(self, indices: tuple) -> tuple[int, ...]:
         try:
             return tuple(broadcast_shapes(*[i.shape for i in indices]))
@@ -44,6 +48,7 @@ class ByIndex(Operation, abstract=True):
             raise self.error(
                 f"shape mismatch: indexing tensors could not be broadcast together with shapes "
                 f"{shapes}",
+                hint="index tensors need one shape, or shapes that broadcast",
                 kind=IndexError,
             ) from None
 

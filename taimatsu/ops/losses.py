@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from taimatsu import recorder
 from taimatsu.dtypes import result_type
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
@@ -132,7 +133,6 @@ class BinaryCrossEntropy(PointwiseLoss):
     """-(t log x + (1 - t) log(1 - x)) * weight, logarithms at least -100."""
 
     hidden = True
-    checked = True
     saves = ("input", "target", "weight")
 
     def infer(  # type: ignore[override]
@@ -145,8 +145,9 @@ class BinaryCrossEntropy(PointwiseLoss):
             )
         return self._result(input, target, reduction)
 
-    def check(self, input: Any, target: Any, weight: Any, *, reduction: str) -> None:
-        if input is not None and input.size and not (input.min() >= 0 and input.max() <= 1):
+    def refuse_outside(self, input: np.ndarray) -> None:
+        """RuntimeError for values that are no probabilities."""
+        if input.size and not (input.min() >= 0 and input.max() <= 1):
             raise self.error(
                 "all elements of input should be between 0 and 1",
                 f"values from {input.min()} to {input.max()}",
@@ -154,7 +155,7 @@ class BinaryCrossEntropy(PointwiseLoss):
             )
 
     def pointwise(self, input: Any, target: Any, weight: Any) -> np.ndarray:
-        self.check(input, target, weight, reduction="none")
+        self.refuse_outside(input)
         with np.errstate(divide="ignore"):
             log_one = np.maximum(np.log(input), -100)
             log_zero = np.maximum(np.log1p(-input), -100)
@@ -350,6 +351,8 @@ def binary_cross_entropy(
         )
     if weight is not None:
         weight = weight.expand(broadcast_shapes(target.shape, weight.shape))
+    if input._storage.buffer is not None:  # known already: refused here, not when it is computed
+        BinaryCrossEntropy.refuse_outside(recorder.value(input))
     return BinaryCrossEntropy.apply(input, target, weight, reduction=reduction)
 
 

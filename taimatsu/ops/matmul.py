@@ -475,6 +475,8 @@ def _linear_samples() -> Iterator[Sample]:
 @composite("nn.functional.linear", methods=(), samples=_linear_samples)
 def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     """input @ weight.T + bias: (..., in) and (out, in) -> (..., out)."""
+    if not isinstance(input, recorder.TensorBase):
+        raise recorder.not_a_tensor("linear", "input", 0, input)
     transposed = weight.t() if weight.ndim == 2 else weight
     if bias is None:
         return Matmul.apply(input, transposed)

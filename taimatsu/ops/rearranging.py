@@ -196,7 +196,7 @@ class Repeat(Operation):
             raise self.error(
                 "Number of dimensions of repeat dims can not be smaller than number of dimensions "
                 "of tensor",
-                f"{len(repeats)} counts, {list(repeats)}, for {input.ndim} dimensions",
+                f"counts {list(repeats)} for {input.ndim} dimensions",
                 "give one count for each dimension, 1 to keep it",
             )
         return self.apply(input, repeats=repeats)

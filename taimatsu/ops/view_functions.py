@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from taimatsu import recorder
 from taimatsu.errors import OperationError
+from taimatsu.ir.meta import Meta
 from taimatsu.ops.base import Sample, array, composite
 from taimatsu.ops.regions import UnfoldWindows
 from taimatsu.ops.view_base import shape_arguments, view_samples
 from taimatsu.ops.views import Expand, Permute, Slice, Transpose, View, split_part, unbind_part
 from taimatsu.shapes import (
     broadcast_shapes,
+    count,
     infer_view_strides,
     normalize_axes,
     normalize_axis,
@@ -25,10 +25,16 @@ from taimatsu.shapes import (
 @composite(samples=view_samples((6, 4), ((4, -1),), (-1,)), torch_name="Tensor.reshape")
 def reshape(input, *shape):
     """The elements in row-major order under another shape; a view where possible."""
-    new = tuple(resolve_shape(shape_arguments(shape), input._meta.numel))
-    if infer_view_strides(input._meta.shape, input._meta.strides, new) is None:
-        input = input.contiguous()
-    return View(input, new)
+    described = input._meta
+    wanted = shape_arguments(shape)
+    new, viewable = described.remember(("reshape", wanted), _reshaping, wanted)
+    return View.make(input if viewable else input.contiguous(), shape=new)
+
+
+def _reshaping(described: Meta, wanted: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
+    """The shape meant (one -1 worked out), and whether a view can have it."""
+    new = tuple(resolve_shape(wanted, described.numel))
+    return new, infer_view_strides(described.shape, described.strides, new) is not None
 
 
 def _as_samples() -> Iterator[Sample]:
@@ -60,17 +66,23 @@ def expand_as(input, other):
 @composite(samples=view_samples((), (1,), (0, 1), (-2,)))
 def flatten(input, start_dim=0, end_dim=-1):
     """Merges the dimensions from ``start_dim`` to ``end_dim``."""
-    ndim = input._meta.ndim
+    key = ("flatten", start_dim, end_dim)
+    shape = input._meta.remember(key, _flattened, start_dim, end_dim)
+    return input if shape is None else reshape(input, shape)
+
+
+def _flattened(described: Meta, start_dim: int, end_dim: int) -> tuple[int, ...] | None:
+    """The shape with dimensions merged; None where nothing changes."""
+    ndim = described.ndim
     if ndim == 0:
-        return View(input, (1,))
+        return (1,)
     first, last = normalize_axis(start_dim, ndim), normalize_axis(end_dim, ndim)
     if first > last:
         raise View.error("flatten() has invalid args: start_dim cannot come after end_dim")
     if first == last:
-        return input
-    shape = input._meta.shape
-    merged = int(np.prod(shape[first : last + 1], dtype=np.int64))
-    return input.reshape((*shape[:first], merged, *shape[last + 1 :]))
+        return None
+    shape = described.shape
+    return (*shape[:first], count(shape[first : last + 1]), *shape[last + 1 :])
 
 
 @composite("ravel", samples=view_samples(()))
@@ -123,6 +135,8 @@ def _fragile(parts: list, name: str) -> tuple:
         extra = recorder.extra_of(part)
         extra.fragile = extra.fragile or name
         extra.made = recorder.counter_of(extra.base).version
+        if part._recording is not None:
+            part._recording.fragile.add(part._storage.slot)
     return tuple(parts)
 
 
@@ -277,7 +291,7 @@ def broadcast_tensors(*tensors):
 @composite("adjoint", samples=view_samples(()))
 def adjoint(input):
     """The last two dimensions exchanged, conjugated."""
-    flipped = Transpose(input, -2, -1)
+    flipped: Any = Transpose(input, -2, -1)
     return flipped.conj() if input._meta.dtype.is_complex else flipped
 
 

@@ -47,8 +47,8 @@ class View(ViewOperation):
     def __call__(self, input, *shape):
         if len(shape) == 1 and isinstance(shape[0], dtypes.dtype):
             return view_as_dtype(input, shape[0])
-        new = resolve_shape(shape_arguments(shape), input._meta.numel)
-        return self.make(input, shape=tuple(new))
+        wanted = shape_arguments(shape)
+        return self.make(input, shape=input._meta.remember(("view", wanted), _meant, wanted))
 
     def layout(self, input, *, shape):
         strides = infer_view_strides(input.shape, input.strides, shape)
@@ -63,6 +63,11 @@ class View(ViewOperation):
 
     def gradient(self, g, out, input, *, shape):
         return g.reshape(input.shape)
+
+
+def _meant(described: Meta, wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape with one -1 worked out."""
+    return tuple(resolve_shape(wanted, described.numel))
 
 
 def view_as_dtype(input: Any, dtype: Any) -> Any:

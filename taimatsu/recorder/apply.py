@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from taimatsu.config import config
+from taimatsu.dtypes import INTEGER
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta
 from taimatsu.ir.meta import meta as make_meta
-from taimatsu.recorder.base import TensorBase, extra_of, make_tensor, registered
+from taimatsu.recorder.base import TensorBase, counter_of, extra_of, make_tensor, registered
 from taimatsu.recorder.number import Number, plain
 from taimatsu.recorder.recording import CLOSED, GRAD, LOCK, Recording, current, local
 from taimatsu.recorder.state import HARD_BOUND, OPERATION, SOFT_BOUND, VIEW, Missing, State
-from taimatsu.storage import Storage, window
+from taimatsu.storage import Storage, is_exposed, window
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 _NONE: dict[str, Any] = {}
@@ -144,12 +145,29 @@ def plain_number(given: Any) -> Any:
 
 
 def _check_values(operation: Any, inputs: tuple, attributes: dict) -> None:
-    """Lets the operation look at the index values that are concrete already."""
-    arrays = []
+    """Lets the operation look at the index values that are concrete already.
+
+    What passed once is known by the storage's version, unless others can change the memory.
+    """
+    known = (operation, *attributes.values())
+    arrays: list[Any] = []
+    passed = []
     for given in inputs:
-        concrete = isinstance(given, TensorBase) and given._storage.buffer is not None
-        arrays.append(_peek(given) if concrete else None)
+        array = None
+        if isinstance(given, TensorBase) and given._meta.dtype.category == INTEGER:
+            storage = given._storage
+            if storage.buffer is not None:
+                token = (known, given._meta, given._offset, storage.version)
+                if getattr(storage, "checked", None) != token:
+                    array = _peek(given)
+                    passed.append((storage, token))
+        arrays.append(array)
+    if not passed:
+        return
     operation.check(*arrays, **attributes)
+    for storage, token in passed:
+        if not is_exposed(storage):
+            storage.checked = token
 
 
 def _peek(tensor: TensorBase) -> np.ndarray:
@@ -255,10 +273,7 @@ def apply_view(
     """
     described = tensor._meta
     key = (operation, tuple(attributes.values()), bool(numbers))
-    target = described.views.get(key)
-    if target is None:
-        target = _view_meta(operation, described, attributes, bool(numbers))
-        described.views[key] = target
+    target = described.remember(key, _view_meta, operation, attributes, bool(numbers))
     offset = tensor._offset + operation.shift(described, *numbers, **attributes)
     result = make_tensor(target, tensor._storage, offset)
     extra = extra_of(result)
@@ -273,14 +288,16 @@ def apply_view(
         extra.counter = tensor._extra.counter
         extra.inference = tensor._extra.inference
         extra.fragile = tensor._extra.fragile
+        extra.made = tensor._extra.made
     if local.mode != GRAD:
         extra.fragile = "no_grad"
+        extra.made = counter_of(base).version
     elif tensor._requires_grad and target.dtype.category >= 2 and operation.differentiable:
         record_view(operation, tensor, result, numbers, attributes)
     return result
 
 
-def _view_meta(operation: Any, described: Meta, attributes: dict, moving: bool) -> Meta:
+def _view_meta(described: Meta, operation: Any, attributes: dict, moving: bool) -> Meta:
     made = operation.layout(described, **attributes)
     return make_meta(
         made.shape,
@@ -366,11 +383,14 @@ def place(tensor: TensorBase, recording: Recording, state: State) -> None:
     tensor._recording = recording
     tensor._tid = info.tid
     tensor._requires_grad = info.grad
-    if info.grad:
-        tensor._tape = recording.tape
-        tensor._gid = info.gid
-    else:
+    if not info.grad:
         tensor._tape = None
+        return
+    origin = recording.tape.sources.get(info.gid)  # an input's place is in an older graph
+    if type(origin) is tuple:
+        tensor._tape, tensor._gid = origin
+    else:
+        tensor._tape, tensor._gid = recording.tape, info.gid
 
 
 # -- the hot operators -------------------------------------------------------------------------

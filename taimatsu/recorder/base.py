@@ -53,6 +53,7 @@ class Extra:
         "rebased",
         "counter",
         "fragile",
+        "made",
         "inference",
         "name",
     )
@@ -67,6 +68,7 @@ class Extra:
         self.rebased = 0  # in-place writes that gave this tensor (a base) a new place in the graph
         self.counter: Any = None  # VersionCounter of `.data`; None: the storage counts
         self.fragile = ""  # why an in-place write through this view cannot be differentiated
+        self.made = 0  # the base's version when a fragile view was made
         self.inference = False
         self.name: Any = None
 

@@ -111,6 +111,7 @@ class Recording:
         "soft",
         "table",
         "table_state",
+        "fragile",
     )
 
     def __init__(self, mode: int) -> None:
@@ -126,6 +127,7 @@ class Recording:
         self.soft: State | None = None  # where the last backward ended
         self.table: list[Info] = []
         self.table_state = self.state
+        self.fragile: set[int] = set()  # slots seen through views that no write may leave behind
 
     def infos(self) -> list[Info]:
         """What is known of the tensors so far, by number (kept up to date step by step)."""
@@ -174,6 +176,8 @@ class Recording:
         if not passing:
             tensor._recording = self
             tensor._tid = number
+        if tensor._extra is not None and tensor._extra.fragile:
+            self.fragile.add(storage.slot)
         return number
 
     def enter_snapshot(self, tensor: TensorBase) -> int:

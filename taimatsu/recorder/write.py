@@ -26,6 +26,8 @@ def write(target: TensorBase, source: TensorBase, name: str) -> None:
         _refuse_fragile(target, name)
     if grad:
         _let_siblings_go(target, base)
+    elif local.recording is not None and target._storage.slot in local.recording.fragile:
+        local.recording.run()  # views that lose their place learn of it in the next recording
     recording = _record_write(target, source, grad and base is None)
     counter = counter_of(target)
     counter.version += 1
