@@ -91,10 +91,9 @@ def __getattr__(name: str) -> _Any:
         return getattr(_importlib.import_module("taimatsu.signal.windows"), name)
     from taimatsu.errors import numpy_hint
 
+    message = f"module 'torch' has no attribute {name!r}: taimatsu has no 'torch.{name}'"
+    hint = numpy_hint("torch", name)
+    if hint:
+        raise AttributeError(message + hint)
     # With the name and the module Python suggests what may have been meant.
-    raise AttributeError(
-        f"module 'torch' has no attribute {name!r}: taimatsu has no 'torch.{name}'"
-        + numpy_hint("torch", name),
-        name=name,
-        obj=_sys.modules[__name__],
-    )
+    raise AttributeError(message, name=name, obj=_sys.modules[__name__])

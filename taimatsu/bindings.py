@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import creation, legacy, recorder  # noqa: F401 (they enter new_zeros, type)
+from taimatsu import creation, dtypes, legacy, recorder  # noqa: F401 (they enter new_zeros, type)
 from taimatsu.config import config
 from taimatsu.ops import REGISTRY, Operation, load_all
 from taimatsu.tensor import Tensor
@@ -73,11 +73,13 @@ def _install_operators() -> None:
         setattr(Tensor, f"__{name}__", _fast(operation, _dunder(operation, False)))
     for suffix, name in _UNARY.items():
         setattr(Tensor, f"__{suffix}__", getattr(Tensor, name))
+    Tensor.__invert__ = _invert
     Tensor.__div__, Tensor.__rdiv__ = Tensor.__truediv__, Tensor.__rtruediv__
     for name, mirror in {"T": _all_dims, "mT": _last_two, "H": _conjugate, "mH": _adjoint}.items():
         setattr(Tensor, name, property(mirror))
     for name in ("real", "imag"):
-        setattr(Tensor, name, property(REGISTRY[name].function))
+        composite: Any = REGISTRY[name]
+        setattr(Tensor, name, property(composite.function))
 
 
 def _inplace_dunder(name: str) -> Callable:
@@ -90,6 +92,15 @@ def _inplace_dunder(name: str) -> Callable:
         return getattr(self, method)(other)
 
     return inplace
+
+
+def _invert(self: Any) -> Any:
+    if self._meta.dtype.category > dtypes.INTEGER:
+        raise TypeError(
+            "~ (operator.invert) is only implemented on integer and Boolean-type tensors; got "
+            f"{self.dtype}; x.bool() converts a mask, 1 - x inverts floats"
+        )
+    return self.bitwise_not()
 
 
 def _all_dims(self: Any) -> Any:

@@ -28,7 +28,7 @@ class OperationError(RuntimeError):
         ``expected`` is taken as it is when it begins a sentence of its own (PyTorch's well-known
         messages do), so that a search for the message finds it.
         """
-        parts = [expected]
+        parts = [expected.rstrip(".") if got or hint else expected]
         if got:
             parts.append(got if got.startswith("got ") else f"got {got}")
         if hint:
@@ -54,14 +54,14 @@ def numpy_hint(owner: str, name: str) -> str:
 
 def operation_error_type(kind: type[Exception]) -> type[Exception]:
     """The type that is both ``OperationError`` and ``kind``, made once; prints as ``kind``."""
-    if issubclass(OperationError, kind):
-        return OperationError
     if kind not in _combined:
         # Not every pair of built-in exceptions can share one object layout.
         try:
             members: dict[str, Any] = {"__module__": "builtins", "__qualname__": kind.__name__}
             members["__reduce__"] = lambda self: (_rebuild, (kind, self.args))
-            _combined[kind] = type(kind.__name__, (kind, OperationError), members)
+            own = issubclass(OperationError, kind)
+            bases = (OperationError,) if own else (kind, OperationError)
+            _combined[kind] = type(kind.__name__, bases, members)
         except TypeError:
             _combined[kind] = kind
     return _combined[kind]

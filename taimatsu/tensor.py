@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,12 +37,25 @@ class Tensor(TensorBase):
         # Most methods are derived from the registry of operations; only missing names come here.
         if hasattr(type(self), name):
             return object.__getattribute__(self, name)  # a property failed: its own error
-        raise AttributeError(
-            f"'{type(self).__name__}' object has no attribute '{name}'"
-            + numpy_hint("tensor", name),
-            name=name,
-            obj=self,
-        )
+        message = f"'{type(self).__name__}' object has no attribute '{name}'"
+        hint = numpy_hint("tensor", name)
+        if hint:
+            raise AttributeError(message + hint)
+        # With the name and the object Python suggests what may have been meant.
+        raise AttributeError(message, name=name, obj=self)
+
+    if TYPE_CHECKING:  # bindings.py derives the operators from the registry, too
+
+        def _unary(self) -> Any: ...
+        def _binary(self, other: Any) -> Any: ...
+
+        __neg__ = __pos__ = __abs__ = __invert__ = _unary
+        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = _binary
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = _binary
+        __matmul__ = __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = _binary
+        __rmatmul__ = __rand__ = __ror__ = __rxor__ = __rlshift__ = __rrshift__ = _binary
+        __div__ = __rdiv__ = _binary
+        __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _binary
 
     # -- description -----------------------------------------------------------------------
 
