@@ -118,7 +118,7 @@ def _nested_array(data: Any) -> np.ndarray:
 
 
 def _sequence_shape(data: Any) -> tuple[int, ...]:
-    shape = []
+    shape: list[int] = []
     while True:
         if isinstance(data, TensorBase):
             return (*shape, *data._meta.shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, SupportsIndex, overload
 
 Strides = tuple[int, ...]
 
@@ -26,6 +26,10 @@ class Size(tuple):
         """The number of elements of a tensor of this shape."""
         return prod(self)
 
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Size: ...
     def __getitem__(self, index: Any) -> Any:
         got = tuple.__getitem__(self, index)
         return got if type(got) is int else tuple.__new__(Size, got)

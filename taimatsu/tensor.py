@@ -51,8 +51,8 @@ class Tensor(TensorBase):
 
         __neg__ = __pos__ = __abs__ = __invert__ = _unary
         __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = _binary
-        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = _binary
-        __matmul__ = __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = _binary
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = _binary
+        __rpow__ = __matmul__ = __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = _binary
         __rmatmul__ = __rand__ = __ror__ = __rxor__ = __rlshift__ = __rrshift__ = _binary
         __div__ = __rdiv__ = _binary
         __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _binary
