@@ -143,9 +143,7 @@ def test_profiles(torch: ModuleType, profile: str) -> None:
 
 @pytest.mark.parametrize("columns", range(1, 14))
 @pytest.mark.parametrize("linewidth", [40, 77, 80])
-def test_suffixes_break_where_pytorchs_do(
-    torch: ModuleType, columns: int, linewidth: int
-) -> None:
+def test_suffixes_break_where_pytorchs_do(torch: ModuleType, columns: int, linewidth: int) -> None:
     torch.set_printoptions(linewidth=linewidth)
     printing.set_printoptions(linewidth=linewidth)
     for rows in (1, 2):
