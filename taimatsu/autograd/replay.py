@@ -36,7 +36,9 @@ def replayed_backward(root: Any, gradient: Any, retain: bool) -> bool:
     leaves = [tape.sources[number] for number in ends]
     if not all(isinstance(leaf, recorder.TensorBase) for leaf in leaves):
         return False
-    if len({id(leaf) for leaf in leaves}) != len(leaves) or any(map(_hooked, leaves)):
+    if len({id(leaf) for leaf in leaves}) != len(leaves) or any(map(_unusual, leaves)):
+        return False
+    if not _as_recorded(tape, ends, leaves):
         return False
     with no_grad():
         _run(root, gradient, retain, leaves)
@@ -46,9 +48,20 @@ def replayed_backward(root: Any, gradient: Any, retain: bool) -> bool:
     return True
 
 
-def _hooked(leaf: Any) -> bool:
+def _unusual(leaf: Any) -> bool:
     extra = leaf._extra
-    return extra is not None and bool(extra.hooks or extra.accumulated)
+    hooked = extra is not None and bool(extra.hooks or extra.accumulated)
+    return hooked or not leaf._requires_grad
+
+
+def _as_recorded(tape: Any, ends: tuple[int, ...], leaves: list) -> bool:
+    """Whether the leaves and what was copied for the recording still hold what was recorded."""
+    snapshots = tape.snapshots
+    table = tape.recording.infos()
+    for number, leaf in zip(ends, leaves, strict=True):
+        if leaf._storage is not tape.items[table[number].slot] and number not in snapshots:
+            return False
+    return not any(map(tape.snapshot_changed, snapshots))
 
 
 def _run(root: Any, gradient: Any, retain: bool, leaves: list) -> None:

@@ -18,20 +18,23 @@ def refresh_view(tensor: Any) -> None:
     if extra is None or extra.base is None:
         return
     base = extra.base
+    if extra.fragile:
+        _refuse_fragile(extra, base)
+        return
     base_extra = base._extra
     if base_extra is None or base_extra.rebased == extra.seen:
-        return
-    if extra.fragile:
-        if recorder.local.mode == recorder.GRAD:
-            raise recorder.fragile_error(
-                "view",
-                extra.fragile,
-                "its base or another view of its base has been modified inplace",
-            )
         return
     extra.seen = base_extra.rebased
     if base._requires_grad:
         regenerate(tensor, base)
+
+
+def _refuse_fragile(extra: Any, base: Any) -> None:
+    """The error for a view that cannot get a new place, once its base was written."""
+    stale = base._requires_grad and recorder.counter_of(base).version != extra.made
+    if stale and recorder.local.mode == recorder.GRAD:
+        what = "its base or another view of its base has been modified inplace"
+        raise recorder.fragile_error("view", extra.fragile, what)
 
 
 def rebase(target: Any, base: Any, source: Any) -> None:

@@ -1,0 +1,113 @@
+"""Random programs: the same values as PyTorch's, and the same bits however they are carried out."""
+
+from __future__ import annotations
+
+import gc
+import random
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import taimatsu
+from taimatsu import recorder
+from taimatsu.config import config
+from recorder.programs import Program
+
+SEEDS = range(200)
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def close(a: Any, b: Any) -> bool:
+    """Equal but for rounding, which differs between the libraries."""
+    if isinstance(a, np.ndarray):
+        alike = isinstance(b, np.ndarray) and a.shape == b.shape and a.dtype == b.dtype
+        return alike and np.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+    if isinstance(a, (tuple, list)):
+        return isinstance(b, (tuple, list)) and len(a) == len(b) and all(map(close, a, b))
+    if isinstance(a, float):
+        return isinstance(b, float) and bool(np.isclose(a, b, 1e-3, 1e-4, equal_nan=True))
+    return type(a) is type(b) and a == b
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal to the bit."""
+    if isinstance(a, np.ndarray):
+        alike = isinstance(b, np.ndarray) and a.shape == b.shape and a.dtype == b.dtype
+        return alike and a.tobytes() == b.tobytes()
+    if isinstance(a, (tuple, list)):
+        return isinstance(b, (tuple, list)) and len(a) == len(b) and all(map(same, a, b))
+    return repr(a) == repr(b)
+
+
+def assert_all(compare: Any, want: list, got: list) -> None:
+    assert len(want) == len(got), (want, got)
+    for position, (a, b) in enumerate(zip(want, got, strict=True)):
+        assert compare(a, b), f"observation {position}: expected {a}, got {b}"
+
+
+def run_eagerly(program: Program) -> list:
+    config.eager = True
+    try:
+        return program.run(taimatsu)
+    finally:
+        config.eager = False
+        recorder.flush()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_pytorch_gives_the_same(seed: int) -> None:
+    torch = pytest.importorskip("torch")
+    program = Program(seed)
+    assert_all(close, program.run(torch), program.run(taimatsu))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_eager_gives_the_same_bits(seed: int) -> None:
+    program = Program(seed)
+    assert_all(same, run_eagerly(program), program.run(taimatsu))
+
+
+@pytest.mark.parametrize("seed", range(1000, 1012))
+def test_a_flush_anywhere_changes_no_bit(seed: int) -> None:
+    program = Program(seed)
+    want = program.run(taimatsu)
+
+    for k in range(program.length):
+
+        def flush_after(number: int, k: int = k) -> None:
+            if number == k:
+                recorder.flush()
+
+        assert_all(same, want, program.run(taimatsu, flush_after))
+
+
+@pytest.mark.parametrize("seed", range(2000, 2030))
+def test_collected_garbage_and_held_frames_change_no_bit(seed: int) -> None:
+    program = Program(seed)
+    want = program.run(taimatsu)
+    rng = random.Random(seed)
+    held: list[BaseException] = []
+
+    def disturb(number: int) -> None:
+        if rng.random() < 0.3:
+            gc.collect()
+        if rng.random() < 0.3:
+            dead = taimatsu.ones(3) * number
+            try:
+                dead @ taimatsu.ones(4)
+            except RuntimeError as error:
+                held.append(error)  # its frames hold tensors
+
+    assert_all(same, want, program.run(taimatsu, disturb))
+
+
+@pytest.mark.parametrize("seed", range(3000, 3030))
+def test_the_second_run_of_a_program_gives_the_same_bits(seed: int) -> None:
+    """It takes known edges and replays what the first one captured."""
+    program = Program(seed)
+    first = program.run(taimatsu)
+    with warnings.catch_warnings():
+        assert_all(same, first, program.run(taimatsu))
+        assert_all(same, first, program.run(taimatsu))
