@@ -135,9 +135,7 @@ class BinaryCrossEntropy(PointwiseLoss):
     hidden = True
     saves = ("input", "target", "weight")
 
-    def infer(  # type: ignore[override]
-        self, input: Meta, target: Meta, weight: Meta | None, *, reduction: str
-    ) -> Meta:
+    def infer(self, input: Meta, target: Meta, weight: Meta | None, *, reduction: str) -> Meta:
         if target.dtype is not input.dtype:
             raise self.error(
                 f"Found dtype {target.dtype.scalar_type} but expected {input.dtype.scalar_type}",
@@ -182,7 +180,7 @@ class BinaryCrossEntropyWithLogits(PointwiseLoss):
     hidden = True
     saves = ("input", "target", "weight", "pos_weight")
 
-    def infer(  # type: ignore[override]
+    def infer(
         self,
         input: Meta,
         target: Meta,

@@ -147,7 +147,7 @@ def size_pair(size: Any) -> tuple[int, int]:
         raise ValueError(
             f"[transforms] Please provide only two dimensions (h, w) for size, got {size}"
         )
-    return tuple(size)  # type: ignore[return-value]
+    return tuple(size)
 
 
 class CenterCrop(Transform):
