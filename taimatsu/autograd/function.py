@@ -205,7 +205,10 @@ class Function:
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        raise NotImplementedError("You must implement the backward method for your custom Function")
+        raise NotImplementedError(
+            "You must implement the backward method for your custom Function: a static method "
+            "backward(ctx, *grads) that gives one gradient for each argument of forward"
+        )
 
     vjp = backward
 

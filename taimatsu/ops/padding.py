@@ -143,7 +143,8 @@ def _check_border(input: Any, pairs: Pairs, mode: str, value: float | None) -> N
 
     if mode not in _WORDS:
         raise refuse(
-            f"Unrecognised padding mode {mode}; use constant, reflect, replicate or circular",
+            f"Unrecognised padding mode {mode}; expected one of constant, reflect, replicate, "
+            "circular",
             NotImplementedError,
         )
     if value is not None and value != 0:

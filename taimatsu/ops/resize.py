@@ -223,7 +223,7 @@ def _sizes(
         raise refuse("only one of size or scale_factor should be defined")
     given = size if size is not None else scale_factor
     if given is None:
-        raise refuse("either size or scale_factor should be defined")
+        raise refuse("either size or scale_factor should be defined; got None for both")
     items = tuple(given) if isinstance(given, (tuple, list)) else (given,) * n
     spatial = list(input.shape[2:])
     if len(items) != n:

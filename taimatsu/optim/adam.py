@@ -50,7 +50,9 @@ class Adam(Optimizer):
         check_at_least(0.0, eps=eps)
         for i, beta in enumerate(betas):
             if not 0.0 <= beta < 1.0:
-                raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+                raise ValueError(
+                    f"Invalid beta parameter at index {i}: {beta}; it must be in [0, 1)"
+                )
         check_at_least(0.0, weight_decay=weight_decay)
         defaults = {
             "lr": lr,

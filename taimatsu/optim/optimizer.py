@@ -306,7 +306,10 @@ class Optimizer:
         ):
             raise ValueError(
                 "loaded state dict contains a parameter group that doesn't match the size of "
-                "optimizer's group"
+                "optimizer's group; got groups of "
+                f"{[len(group['params']) for group in saved]} parameters for "
+                f"{[len(group['params']) for group in own]}; load the state of an optimizer of the "
+                "same model"
             )
         numbers = chain.from_iterable(group["params"] for group in saved)
         params = chain.from_iterable(group["params"] for group in own)
@@ -409,7 +412,7 @@ def check_lr(lr: Any) -> None:
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError("Tensor lr must be 1-element")
     if not lr >= 0.0:
-        raise ValueError(f"Invalid learning rate: {lr}")
+        raise ValueError(f"Invalid learning rate: {lr}; it must be 0 or more")
 
 
 def check_implementation(

@@ -43,7 +43,10 @@ class SGD(Optimizer):
         check_lr(lr)
         check_at_least(0.0, momentum=momentum, weight_decay=weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError("Nesterov momentum requires a momentum and zero dampening")
+            raise ValueError(
+                "Nesterov momentum requires a momentum and zero dampening; got "
+                f"momentum={momentum}, dampening={dampening}; give for example momentum=0.9"
+            )
         defaults = {
             "lr": lr,
             "momentum": momentum,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from errors.corpus import torch, wrong
 
 
-@wrong(ValueError, "positive integer", "batch_size=0", "")
+@wrong(ValueError, "positive integer", "batch_size=0", "1 or more")
 def empty_batches():
     """A batch size of zero."""
     data = torch.utils.data.TensorDataset(torch.zeros(4, 2))
@@ -19,7 +19,7 @@ def batch_size_of_a_division():
     torch.utils.data.DataLoader(data, batch_size=4 / 2)
 
 
-@wrong(ValueError, "mutually exclusive", "shuffle", "")
+@wrong(ValueError, "mutually exclusive", "shuffle", "leave shuffle out")
 def sampler_and_shuffle():
     """A sampler and `shuffle` together."""
     data = torch.utils.data.TensorDataset(torch.zeros(4, 2))
@@ -27,20 +27,20 @@ def sampler_and_shuffle():
     torch.utils.data.DataLoader(data, sampler=sampler, shuffle=True)
 
 
-@wrong(ValueError, "num_workers", "-1", "")
+@wrong(ValueError, "non-negative", "-1", "num_workers=0")
 def negative_workers():
     """A negative number of workers."""
     data = torch.utils.data.TensorDataset(torch.zeros(4, 2))
     torch.utils.data.DataLoader(data, num_workers=-1)
 
 
-@wrong(ValueError, "num_samples", "num_samples=0", "")
+@wrong(ValueError, "positive integer", "num_samples=0", "path")
 def shuffle_of_nothing():
     """An empty dataset, as after a wrong path, shuffled."""
     torch.utils.data.DataLoader([], shuffle=True)
 
 
-@wrong(AssertionError, "Size mismatch between tensors", "", "")
+@wrong(AssertionError, "Size mismatch between tensors", "[4, 3]", "as many labels")
 def features_and_labels_of_unequal_length():
     """Features and labels of unequal length."""
     torch.utils.data.TensorDataset(torch.zeros(4, 2), torch.zeros(3))
@@ -63,7 +63,7 @@ def sample_without_value():
 
 @wrong(TypeError, "has no len()", "Numbers", "")
 def dataset_without_length():
-    """A dataset without `__len__`."""
+    """A dataset without `__len__`: Python's own error."""
 
     class Numbers(torch.utils.data.Dataset):
         def __getitem__(self, index):
@@ -72,7 +72,7 @@ def dataset_without_length():
     next(iter(torch.utils.data.DataLoader(Numbers())))
 
 
-@wrong(NotImplementedError, "__getitem__", "", "")
+@wrong(NotImplementedError, "should implement __getitem__", "Numbers", "one sample")
 def dataset_without_items():
     """A dataset without `__getitem__`."""
 
@@ -83,14 +83,14 @@ def dataset_without_items():
     next(iter(torch.utils.data.DataLoader(Numbers())))
 
 
-@wrong(IndexError, "", "", "")
+@wrong(IndexError, "size 4", "index 4", "-4 to 3")
 def index_past_the_dataset():
     """An index past the end of a dataset."""
     data = torch.utils.data.TensorDataset(torch.zeros(4, 2))
     data[4]
 
 
-@wrong(ValueError, "Sum of input lengths", "", "")
+@wrong(ValueError, "expected 10", "[7, 2]", "fractions")
 def split_of_another_length():
     """A random split whose parts do not add up."""
     data = torch.utils.data.TensorDataset(torch.zeros(10, 2))
@@ -111,7 +111,7 @@ def next_of_a_loader():
     next(torch.utils.data.DataLoader(data))
 
 
-@wrong(KeyError, "", "'x'")
+@wrong(KeyError, "fields of entry 0", "['y']", "collate_fn")
 def records_of_other_fields():
     """Samples of different fields in one batch."""
     records = [{"x": 1.0}, {"y": 2.0}]

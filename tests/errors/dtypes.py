@@ -87,7 +87,7 @@ def float_tokens():
 
 @wrong(TypeError, "unsupported operand", "'str'")
 def sum_with_text():
-    """A number of text added to a tensor."""
+    """A number of text added to a tensor: Python's own error."""
     torch.ones(3) + "1"
 
 

@@ -145,7 +145,7 @@ def gradient_for_an_unused_input():
 
 @wrong(TypeError, "None", "unsupported operand", "")
 def gradient_before_backward():
-    """`.grad` used before `backward`: it is None, and the error is Python's own."""
+    """`.grad` used before `backward`, when it is None: Python's own error."""
     w = torch.ones(3, requires_grad=True)
     0.1 * w.grad
 
@@ -185,7 +185,12 @@ def function_with_gradient_of_wrong_shape():
     Double.apply(x).sum().backward()
 
 
-@wrong(NotImplementedError, "backward", "implement", "")
+@wrong(
+    NotImplementedError,
+    "implement the backward method",
+    "custom Function",
+    "backward(ctx, *grads)",
+)
 def function_without_backward():
     """A `Function` without `backward`."""
 

@@ -31,7 +31,7 @@ def kernel_larger_than_the_image():
     nn.Conv2d(1, 4, 3)(torch.randn(1, 1, 2, 2))
 
 
-@wrong(ValueError, "divisible by groups", "", "in_channels")
+@wrong(ValueError, "divisible by groups", "in_channels=3", "groups=2")
 def channels_not_divisible_by_groups():
     """Groups that do not divide the channels."""
     nn.Conv2d(3, 4, 3, groups=2)
@@ -44,7 +44,7 @@ def pooled_to_nothing():
     F.max_pool2d(image, 2)
 
 
-@wrong(RuntimeError, "half of", "", "kernel")
+@wrong(RuntimeError, "at most half of effective kernel size", "pad=2", "kernel_size=2")
 def pool_padding_too_large():
     """Padding of more than half the pooling window."""
     F.max_pool2d(torch.randn(1, 1, 8, 8), 2, padding=2)
@@ -88,7 +88,7 @@ def layer_norm_of_other_features():
     nn.LayerNorm(8)(torch.randn(2, 4))
 
 
-@wrong(ValueError, "divisible", ("num_groups", "6"))
+@wrong(ValueError, "divisible", ("num_groups (4)", "6"), "divisors of 6")
 def group_norm_that_does_not_divide():
     """Groups that do not divide the channels."""
     nn.GroupNorm(4, 6)
@@ -113,7 +113,7 @@ def reflection_wider_than_the_image():
     F.pad(torch.randn(1, 1, 3, 3), (4, 4, 4, 4), mode="reflect")
 
 
-@wrong(NotImplementedError, "", "mirror", "reflect")
+@wrong(NotImplementedError, "expected one of constant", "mirror", "reflect")
 def unknown_padding_mode():
     """A padding mode that does not exist."""
     F.pad(torch.randn(1, 1, 3, 3), (1, 1), mode="mirror")
@@ -125,7 +125,7 @@ def odd_padding():
     F.pad(torch.randn(1, 1, 3, 3), (1, 1, 1))
 
 
-@wrong(ValueError, "size or scale_factor", "", "either")
+@wrong(ValueError, "size or scale_factor", "None for both", "either")
 def interpolation_without_size():
     """`interpolate` without a size."""
     F.interpolate(torch.randn(1, 1, 4, 4))

@@ -94,7 +94,7 @@ def tensor_over_a_parameter():
     layer.weight = torch.zeros(2, 3)
 
 
-@wrong(TypeError, "torch.nn.Parameter", "torch.FloatTensor")
+@wrong(TypeError, "torch.nn.Parameter", "torch.FloatTensor", "detach()")
 def result_as_a_parameter():
     """A computed tensor entered as a parameter."""
     layer = nn.Module()
@@ -122,7 +122,7 @@ def module_list_called():
     layers(torch.ones(3))
 
 
-@wrong(IndexError, "out of range", "2", "")
+@wrong(IndexError, "out of range", "index 2", "there are 2 modules")
 def layer_past_the_end():
     """A layer past the end of a `Sequential`."""
     model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
@@ -136,13 +136,13 @@ def loop_over_a_layer():
         pass
 
 
-@wrong(KeyError, "name can", "block.1")
+@wrong(KeyError, "name can", "block.1", "nest modules")
 def dot_in_a_name():
     """A dot in the name of a submodule."""
     nn.Module().add_module("block.1", nn.ReLU())
 
 
-@wrong(ValueError, "training mode is expected to be boolean", "", "")
+@wrong(ValueError, "training mode is expected to be boolean", "torch.FloatTensor", "the loop")
 def train_with_data():
     """`model.train(data)`: data given to the switch of modes."""
     nn.Linear(3, 2).train(torch.ones(3))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from errors.corpus import nn, torch, wrong
 
 
-@wrong(ValueError, "optimizer got an empty parameter list", "", "parameters()")
+@wrong(ValueError, "optimizer got", "an empty parameter list", "parameters()")
 def optimizer_without_parameters():
     """An optimizer made for a model without parameters."""
     model = nn.ReLU()
     torch.optim.SGD(model.parameters(), lr=0.1)
 
 
-@wrong(ValueError, "learning rate", "-0.1", "")
+@wrong(ValueError, "learning rate", "-0.1", "0 or more")
 def negative_learning_rate():
     """A negative learning rate."""
     model = nn.Linear(3, 2)
@@ -33,7 +33,7 @@ def optimizer_of_one_tensor():
     torch.optim.SGD(w, lr=0.1)
 
 
-@wrong(ValueError, "can't optimize a non-leaf Tensor", "", "requires_grad")
+@wrong(ValueError, "can't optimize", "non-leaf Tensor", ".detach().requires_grad_()")
 def optimizer_of_a_result():
     """An optimizer of a tensor computed from a leaf."""
     w = torch.ones(3, requires_grad=True) * 0.01
@@ -47,7 +47,7 @@ def optimizer_of_nested_lists():
     torch.optim.SGD(parts, lr=0.1)
 
 
-@wrong(ValueError, "some parameters appear in more than one parameter group", "", "once")
+@wrong(ValueError, "some parameters appear", "more than one parameter group", "once")
 def parameter_in_two_groups():
     """A parameter in two groups."""
     model = nn.Linear(3, 2)
@@ -55,21 +55,21 @@ def parameter_in_two_groups():
     torch.optim.SGD(groups, lr=0.1)
 
 
-@wrong(ValueError, "beta", "1.0", "")
+@wrong(ValueError, "beta", "1.0", "in [0, 1)")
 def beta_out_of_range():
     """Adam with a beta of one."""
     w = torch.ones(3, requires_grad=True)
     torch.optim.Adam([w], betas=(1.0, 0.999))
 
 
-@wrong(ValueError, "Nesterov momentum requires a momentum and zero dampening", "", "momentum")
+@wrong(ValueError, "requires a momentum and zero dampening", "momentum=0", "momentum=0.9")
 def nesterov_without_momentum():
     """Nesterov's method without momentum."""
     w = torch.ones(3, requires_grad=True)
     torch.optim.SGD([w], lr=0.1, nesterov=True)
 
 
-@wrong(ValueError, "parameter group", "", "")
+@wrong(ValueError, "match the size of optimizer's group", ("[1]", "[2]"), "same model")
 def optimizer_state_of_another_model():
     """The saved state of another model's optimizer."""
     small = torch.optim.SGD(nn.Linear(3, 2, bias=False).parameters(), lr=0.1)
@@ -108,28 +108,28 @@ def one_cycle_stepped_too_often():
         schedule.step()  # wrong
 
 
-@wrong(ValueError, "", "", "")
+@wrong(ValueError, "either total_steps OR", "epochs=None", "len(loader)")
 def one_cycle_without_length():
     """`OneCycleLR` without a number of steps."""
     optimizer = torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=0.1)
     torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1)
 
 
-@wrong(KeyError, "initial_lr", "", "last_epoch")
+@wrong(KeyError, "initial_lr", "last_epoch >= 0", "last_epoch=-1")
 def schedule_resumed_without_state():
     """A schedule resumed at an epoch without the optimizer's state."""
     optimizer = torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=0.1)
     torch.optim.lr_scheduler.StepLR(optimizer, 10, last_epoch=5)
 
 
-@wrong(ValueError, "lambda", ("2", "1"), "")
+@wrong(ValueError, "Expected 1", "got 2", "each parameter group")
 def lambdas_of_another_number():
     """Two lambdas for one parameter group."""
     optimizer = torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=0.1)
     torch.optim.lr_scheduler.LambdaLR(optimizer, [lambda e: 1.0, lambda e: 0.5])
 
 
-@wrong(RuntimeError, "non-finite", "", "error_if_nonfinite")
+@wrong(RuntimeError, "non-finite", "nan", "error_if_nonfinite")
 def clipping_of_nan():
     """Gradients of NaN clipped."""
     w = torch.ones(3, requires_grad=True)
@@ -137,7 +137,7 @@ def clipping_of_nan():
     nn.utils.clip_grad_norm_([w], 1.0, error_if_nonfinite=True)
 
 
-@wrong(AttributeError, "", "", "zero_grad")
+@wrong(AttributeError, "no attribute", "'zero_grads'", "Did you mean: 'zero_grad'")
 def misspelt_zero_grad():
     """A misspelt method of an optimizer."""
     optimizer = torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=0.1)

@@ -19,7 +19,7 @@ def _position(index: int, length: int) -> int:
     """A non-negative position from an index that may count from the end."""
     index = operator.index(index)
     if not -length <= index < length:
-        raise IndexError(f"index {index} is out of range")
+        raise IndexError(f"index {index} is out of range; there are {length} modules")
     return index % length
 
 

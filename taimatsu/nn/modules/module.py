@@ -169,7 +169,7 @@ class Module(HookedCalls, StateDict, Conversion):
         if param is not None and not isinstance(param, Parameter):
             raise TypeError(
                 f"cannot assign '{_type_name(param)}' object to parameter '{name}' "
-                "(torch.nn.Parameter or None required)"
+                "(torch.nn.Parameter or None required); nn.Parameter(tensor.detach()) makes one"
             )
         if param is not None and param.grad_fn is not None:
             raise ValueError(
@@ -224,7 +224,9 @@ class Module(HookedCalls, StateDict, Conversion):
         if hasattr(self, name) and name not in self.__dict__[kind]:
             raise KeyError(f"attribute '{name}' already exists")
         if "." in name:
-            raise KeyError(f'{what} name can\'t contain ".", got: {name}')
+            raise KeyError(
+                f'{what} name can\'t contain ".", got: {name}; nest modules, or write _ instead'
+            )
         if name == "":
             raise KeyError(f'{what} name can\'t be empty string ""')
 
@@ -487,7 +489,10 @@ class Module(HookedCalls, StateDict, Conversion):
     def train(self, mode: bool = True) -> Self:
         """Sets training mode here and below (dropout and batch norm look at it)."""
         if not isinstance(mode, bool):
-            raise ValueError("training mode is expected to be boolean")
+            raise ValueError(
+                f"training mode is expected to be boolean; got {_type_name(mode)}; train() only "
+                "sets the mode, the loop over the data is the program's"
+            )
         self.training = mode
         for child in self.children():
             child.train(mode)

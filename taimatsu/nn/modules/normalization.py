@@ -106,7 +106,8 @@ class GroupNorm(Module):
         super().__init__()
         if num_channels % num_groups != 0:
             raise ValueError(
-                f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})"
+                f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups}); "
+                f"choose num_groups among the divisors of {num_channels}"
             )
         self.num_groups = num_groups
         self.num_channels = num_channels

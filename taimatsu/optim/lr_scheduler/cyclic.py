@@ -227,7 +227,11 @@ def _total_steps(total_steps: int | None, epochs: int | None, steps_per_epoch: i
             raise ValueError(f"Expected positive integer total_steps, but got {total_steps}")
         return total_steps
     if epochs is None or steps_per_epoch is None:
-        raise ValueError("You must define either total_steps OR (epochs AND steps_per_epoch)")
+        raise ValueError(
+            "You must define either total_steps OR (epochs AND steps_per_epoch); got "
+            f"total_steps=None, epochs={epochs}, steps_per_epoch={steps_per_epoch}; give for "
+            "example epochs=10, steps_per_epoch=len(loader)"
+        )
     if not isinstance(epochs, int) or epochs <= 0:
         raise ValueError(f"Expected positive integer epochs, but got {epochs}")
     if not isinstance(steps_per_epoch, int) or steps_per_epoch <= 0:

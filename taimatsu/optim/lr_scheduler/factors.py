@@ -10,6 +10,8 @@ from typing import Any
 from taimatsu.optim.lr_scheduler.base import LRScheduler
 from taimatsu.optim.optimizer import Optimizer
 
+_PER_GROUP = "; give one function, or one for each parameter group"
+
 
 class _WithLambdas(LRScheduler):
     """Holds one function per group; in the state, only callable objects' attributes."""
@@ -21,7 +23,7 @@ class _WithLambdas(LRScheduler):
         if not isinstance(lr_lambda, (list, tuple)):
             self.lr_lambdas = [lr_lambda] * groups
         elif len(lr_lambda) != groups:
-            raise ValueError(f"Expected {groups} lr_lambdas, but got {len(lr_lambda)}")
+            raise ValueError(f"Expected {groups} lr_lambdas, but got {len(lr_lambda)}{_PER_GROUP}")
         else:
             self.lr_lambdas = list(lr_lambda)
         super().__init__(optimizer, last_epoch)

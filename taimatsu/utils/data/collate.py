@@ -73,6 +73,7 @@ def collate(batch: Sequence, *, collate_fn_map: CollateMap | None = None) -> Any
         if function is not None:
             return function(batch, collate_fn_map=collate_fn_map)
     if isinstance(first, Mapping):
+        _refuse_missing_fields(batch)
         fields = {
             key: collate([sample[key] for sample in batch], collate_fn_map=collate_fn_map)
             for key in first
@@ -136,6 +137,19 @@ def _sequence_like(model: Sequence, values: list) -> Any:
         return type(model)(values)  # type: ignore[call-arg]
     except TypeError:
         return values
+
+
+def _refuse_missing_fields(batch: Sequence) -> None:
+    for i, sample in enumerate(batch):
+        missing = [key for key in batch[0] if key not in sample]
+        if missing:
+            raise OperationError.make(
+                "default_collate",
+                f"expected the fields of entry 0, {list(batch[0])}, in every sample",
+                f"{list(sample)} at entry {i}",
+                "give every sample the same fields, or the DataLoader a collate_fn",
+                KeyError,
+            )
 
 
 def _refuse_unequal(batch: list) -> None:

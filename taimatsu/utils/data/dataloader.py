@@ -104,7 +104,10 @@ class DataLoader(Generic[T_co]):
         if self._is_stream:
             _check_stream(shuffle, sampler, batch_sampler)
         if sampler is not None and shuffle:
-            raise ValueError("[DataLoader] sampler option is mutually exclusive with shuffle")
+            raise ValueError(
+                "[DataLoader] sampler option is mutually exclusive with shuffle; leave shuffle "
+                "out: the sampler decides the order (RandomSampler shuffles)"
+            )
         if batch_sampler is not None:
             if batch_size != 1 or shuffle or sampler is not None or drop_last:
                 raise ValueError(

@@ -24,7 +24,11 @@ class Dataset(Generic[T_co]):
     """
 
     def __getitem__(self, index: Any) -> T_co:
-        raise NotImplementedError("Subclasses of Dataset should implement __getitem__.")
+        raise NotImplementedError(
+            "Subclasses of Dataset should implement __getitem__. "
+            f"{type(self).__name__} lacks it: define __getitem__(self, index), which gives one "
+            "sample"
+        )
 
     def __add__(self, other: Dataset[T_co]) -> ConcatDataset[T_co]:
         return ConcatDataset([self, other])
@@ -51,7 +55,7 @@ class TensorDataset(Dataset[tuple[Tensor, ...]]):
         if any(length != lengths[0] for length in lengths):
             raise AssertionError(
                 "[TensorDataset] Size mismatch between tensors: expected the same first extent, "
-                f"got {lengths}"
+                f"got {lengths}; give as many labels as samples"
             )
         self.tensors = tensors
 
@@ -233,7 +237,8 @@ def random_split(
     if sum(lengths) != total:
         raise ValueError(
             "[random_split] Sum of input lengths does not equal the length of the input dataset! "
-            f"expected {total}, got {list(lengths)} (sum {sum(lengths)})"
+            f"expected {total}, got {list(lengths)} (sum {sum(lengths)}); fractions such as "
+            "[0.8, 0.2] need no counting"
         )
     order = randperm(total, generator)
     ends = itertools.accumulate(int(length) for length in lengths)

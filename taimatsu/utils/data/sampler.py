@@ -158,7 +158,7 @@ class BatchSampler(Sampler[list[int]]):
         if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size <= 0:
             raise ValueError(
                 "[BatchSampler] batch_size should be a positive integer value, but got "
-                f"batch_size={batch_size}; // divides to a whole number"
+                f"batch_size={batch_size}; give a whole number of 1 or more, as // gives"
             )
         if not isinstance(drop_last, bool):
             raise ValueError(
@@ -185,5 +185,6 @@ class BatchSampler(Sampler[list[int]]):
 def _check_count(who: str, count: Any) -> None:
     if not isinstance(count, int) or isinstance(count, bool) or count <= 0:
         raise ValueError(
-            f"[{who}] num_samples should be a positive integer value, but got num_samples={count}"
+            f"[{who}] num_samples should be a positive integer value, but got num_samples={count}; "
+            "an empty dataset has nothing to draw: check its path or filter"
         )

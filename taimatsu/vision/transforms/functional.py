@@ -75,7 +75,10 @@ def check_image(img: Any) -> None:
             "[transforms] Tensor is not a torch image: expected shape (..., H, W), got "
             f"{tuple(img.shape)}"
         )
-    raise TypeError(f"[transforms] img should be PIL Image or Tensor Image. Got {type(img)}")
+    raise TypeError(
+        f"[transforms] img should be PIL Image or Tensor Image. Got {type(img)}; ToTensor() makes "
+        "a tensor of an array, Image.fromarray(array) a PIL image"
+    )
 
 
 def get_dimensions(img: Any) -> list[int]:
@@ -122,12 +125,16 @@ def to_tensor(pic: Any) -> Tensor:
     elif isinstance(pic, np.ndarray):
         if pic.ndim not in (2, 3):
             raise ValueError(
-                f"[to_tensor] pic should be 2/3 dimensional. Got {pic.ndim} dimensions."
+                f"[to_tensor] pic should be 2/3 dimensional. Got {pic.ndim} dimensions; "
+                "give one image (H, W) or (H, W, C) at a time"
             )
         array = (pic if pic.ndim == 3 else pic[:, :, None]).transpose(2, 0, 1)
         scale = pic.dtype == np.uint8
     else:
-        raise TypeError(f"[to_tensor] pic should be PIL Image or ndarray. Got {type(pic)}")
+        raise TypeError(
+            f"[to_tensor] pic should be PIL Image or ndarray. Got {type(pic)}; a tensor needs no "
+            "ToTensor, convert_image_dtype scales one"
+        )
     if scale:
         array = array / array_type(dtypes.get_default_dtype())(255)
     return constant(np.array(array, order="C"))
@@ -270,7 +277,7 @@ def normalize(
     if (scale == 0).any():
         raise ValueError(
             f"[normalize] std evaluated to zero after conversion to {tensor.dtype}, leading to "
-            "division by zero."
+            f"division by zero; got std={std}; give a positive one for each channel"
         )
     if inplace:
         return tensor.sub_(constant(shift)).div_(constant(scale))
