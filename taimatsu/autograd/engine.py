@@ -34,6 +34,7 @@ class Walk:
         self.targets: dict[Any, int] = {}  # leaf's id or (tape, number) -> position
         self.found: list[Any] = [None] * len(targets or ())
         self.needed: dict[Any, set[int]] | None = None
+        self.leaves: dict[int, tuple[Any, Any]] = {}  # id -> leaf, its gradient so far
         self.numbers: Any = None  # what stands for the tape's runtime numbers in a macro
         if targets is not None:
             for position, tensor in enumerate(targets):
@@ -71,7 +72,7 @@ class Walk:
     def start(self, root: Any, gradient: Any) -> None:
         """Enters the gradient of a root."""
         if root._tape is None:
-            self.deliver_leaf(root, gradient)
+            self.add_leaf(root, gradient.clone())  # the caller keeps his own
         else:
             self.add(root._tape, root._gid, gradient)
 
@@ -80,15 +81,23 @@ class Walk:
         before = gradients.get(number)
         gradients[number] = gradient if before is None else before + gradient
 
+    def add_leaf(self, leaf: Any, gradient: Any) -> None:
+        _, before = self.leaves.get(id(leaf), (leaf, None))
+        self.leaves[id(leaf)] = leaf, gradient if before is None else before + gradient
+
     def run(self) -> None:
         while self.waiting:
             tape = max(self.waiting, key=lambda t: t.order)
             self.walk_tape(tape, self.waiting.pop(tape))
+        for leaf, gradient in self.leaves.values():
+            self.deliver_leaf(leaf, gradient)
+        self.leaves.clear()
 
     def walk_tape(self, tape: Any, gradients: dict[int, Any]) -> None:
         final = tape.final
         table = final.infos()
         needed = None if self.needed is None else self.needed_of(tape)
+        alike = self.meet_sources(tape, gradients)
         walked: list[int] = []
         try:
             for step in reversed(final.graph_steps()):
@@ -100,7 +109,7 @@ class Walk:
                 given = self.apply_hooks(tape, step, given)
                 if needed is not None and not _leads_on(step, table, needed):
                     continue
-                self.backward_step(tape, step, table, given, gradients, needed)
+                self.backward_step(tape, step, table, given, gradients, needed, alike)
                 walked.append(step.results[0].tid)
         finally:
             if not self.retain:
@@ -109,13 +118,28 @@ class Walk:
             if table[number].state.kind is INPUT:
                 self.leave(tape, number, gradient, needed)
 
+    def meet_sources(self, tape: Any, gradients: dict[int, Any]) -> dict[int, int]:
+        """Goes on with what younger tapes gave the tape's leaves, so that sums are made in one
+        order however the steps are divided among tapes. Gives the inputs that are one tensor.
+        """
+        first: dict[Any, int] = {}
+        alike = {}
+        for number, source in tape.sources.items():
+            leaf = isinstance(source, recorder.TensorBase)
+            known = first.setdefault(id(source) if leaf else source, number)
+            if known != number:
+                alike[number] = known
+            elif leaf and id(source) in self.leaves:
+                gradients[number] = self.leaves.pop(id(source))[1]
+        return alike
+
     def leave(self, tape: Any, number: int, gradient: Any, needed: set[int] | None) -> None:
         """A gradient that has reached an input of the tape: a leaf, or an older tape's result."""
         if needed is not None and number not in needed:
             return
         source = tape.sources[number]
         if isinstance(source, recorder.TensorBase):
-            self.deliver_leaf(source, gradient)
+            self.add_leaf(source, gradient)
         else:
             self.add(source[0], source[1], gradient)
 
@@ -148,6 +172,7 @@ class Walk:
         given: list,
         gradients: dict[int, Any],
         needed: set[int] | None,
+        alike: dict[int, int],
     ) -> None:
         results = self.input_gradients(tape, step, table, given, needed)
         if anomaly.checks_nan():
@@ -159,6 +184,7 @@ class Walk:
             if gradient is None:
                 continue
             number = table[reference].gid
+            number = alike.get(number, number)
             before = gradients.get(number)
             gradients[number] = gradient if before is None else before + gradient
 
@@ -205,8 +231,7 @@ class Walk:
         if self.needed is not None:
             position = self.targets.get(id(leaf))
             if position is not None:
-                before = self.found[position]
-                self.found[position] = gradient if before is None else before + gradient
+                self.found[position] = gradient
             return
         accumulate(leaf, gradient, self.create)
         if extra is not None and extra.accumulated:
