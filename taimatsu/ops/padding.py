@@ -63,7 +63,7 @@ class BorderAxis(Axis):
     mode: str
 
     @property
-    def out(self) -> int:  # type: ignore[override]
+    def out(self) -> int:
         return self.extent + self.before + self.after
 
     def taps(self) -> Taps:

@@ -10,9 +10,33 @@ import numpy as np
 
 SHAPES = ((3, 4), (4,), (2, 3, 4), (1, 4), ())
 KINDS = (
-    "unary", "binary", "binary", "view", "view", "reduce", "write", "write", "assign", "drop",
-    "share", "peek", "detach", "nograd", "join", "part", "index", "product", "convert", "exchange",
-    "toggle", "gradient", "second_order", "hook", "custom", "copy_around", "update",
+    "unary",
+    "binary",
+    "binary",
+    "view",
+    "view",
+    "reduce",
+    "write",
+    "write",
+    "assign",
+    "drop",
+    "share",
+    "peek",
+    "detach",
+    "nograd",
+    "join",
+    "part",
+    "index",
+    "product",
+    "convert",
+    "exchange",
+    "toggle",
+    "gradient",
+    "second_order",
+    "hook",
+    "custom",
+    "copy_around",
+    "update",
 )
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recorder.programs import Program
 
 import taimatsu
 from taimatsu import recorder
 from taimatsu.config import config
-from recorder.programs import Program
 
 SEEDS = range(200)
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -29,7 +29,7 @@ class Sequential(Module):
     Takes modules (named "0", "1", ...) or one OrderedDict of named modules.
     """
 
-    _modules: dict[str, Module]  # type: ignore[assignment]
+    _modules: dict[str, Module]
 
     def __init__(self, *args: Any) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class Sequential(Module):
 class ModuleList(Module):
     """A list of modules, registered under "0", "1", ...; it has no ``forward``."""
 
-    _modules: dict[str, Module]  # type: ignore[assignment]
+    _modules: dict[str, Module]
 
     def __init__(self, modules: Iterable[Module] | None = None) -> None:
         super().__init__()
@@ -243,7 +243,7 @@ class ModuleList(Module):
 class ModuleDict(Module):
     """A dictionary of modules, in order of insertion; it has no ``forward``."""
 
-    _modules: dict[str, Module]  # type: ignore[assignment]
+    _modules: dict[str, Module]
 
     def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ __all__ = ["GroupNorm", "LayerNorm", "LocalResponseNorm", "RMSNorm"]
 def _as_shape(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
     if isinstance(normalized_shape, numbers.Integral):
         return (int(normalized_shape),)
-    return tuple(normalized_shape)  # type: ignore[arg-type]
+    return tuple(normalized_shape)
 
 
 class LocalResponseNorm(Module):

@@ -121,7 +121,7 @@ def _mapping_like(model: Mapping, fields: dict) -> Any:
             made = copy.copy(model)
             made.update(fields)
             return made
-        return type(model)(fields)  # type: ignore[call-arg]
+        return type(model)(fields)
     except TypeError:
         return fields
 
@@ -134,7 +134,7 @@ def _sequence_like(model: Sequence, values: list) -> Any:
             for i, value in enumerate(values):
                 made[i] = value
             return made
-        return type(model)(values)  # type: ignore[call-arg]
+        return type(model)(values)
     except TypeError:
         return values
 

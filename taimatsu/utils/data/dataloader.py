@@ -142,8 +142,8 @@ class DataLoader(Generic[T_co]):
         if self._is_stream:
             return _Endless()
         if shuffle:
-            return RandomSampler(self.dataset, generator=self.generator)  # type: ignore[arg-type]
-        return SequentialSampler(self.dataset)  # type: ignore[arg-type]
+            return RandomSampler(self.dataset, generator=self.generator)
+        return SequentialSampler(self.dataset)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self._initialized and name in self._FIXED:
@@ -202,7 +202,7 @@ class DataLoader(Generic[T_co]):
         """The number of batches; of a stream, what its own length makes it."""
         if not self._is_stream:
             return len(self._index_sampler)
-        length = self._announced_length = len(self.dataset)  # type: ignore[arg-type]
+        length = self._announced_length = len(self.dataset)
         if self.batch_size is None:
             return length
         return length // self.batch_size if self.drop_last else -(-length // self.batch_size)

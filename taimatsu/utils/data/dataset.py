@@ -41,7 +41,7 @@ class IterableDataset(Dataset[T_co], Iterable[T_co]):
     :func:`get_worker_info`, or samples come once per worker.
     """
 
-    def __add__(self, other: Dataset[T_co]) -> ChainDataset:  # type: ignore[override]
+    def __add__(self, other: Dataset[T_co]) -> ChainDataset:
         return ChainDataset([self, other])
 
 
@@ -80,7 +80,7 @@ class StackDataset(Dataset[Any]):
         if not args and not kwargs:
             raise ValueError("[StackDataset] expected at least one dataset should be passed, got 0")
         self.datasets = args or kwargs
-        lengths = [len(dataset) for dataset in self._members()]  # type: ignore[arg-type]
+        lengths = [len(dataset) for dataset in self._members()]
         if any(length != lengths[0] for length in lengths):
             raise ValueError(f"[StackDataset] Size mismatch between datasets: lengths {lengths}")
         self._length = lengths[0]
@@ -189,7 +189,7 @@ class ChainDataset(IterableDataset):
             yield from dataset
 
     def __len__(self) -> int:
-        return sum(len(dataset) for dataset in self._streams())  # type: ignore[arg-type, misc]
+        return sum(len(dataset) for dataset in self._streams())  # type: ignore[misc]
 
 
 class Subset(Dataset[T_co]):
@@ -231,7 +231,7 @@ def random_split(
     Raises:
         ValueError: for fractions outside [0, 1], or lengths that do not sum to ``len(dataset)``.
     """
-    total = len(dataset)  # type: ignore[arg-type]
+    total = len(dataset)
     if math.isclose(sum(lengths), 1) and sum(lengths) <= 1:
         lengths = _lengths_of_fractions(lengths, total)
     if sum(lengths) != total:

@@ -176,7 +176,7 @@ class BatchSampler(Sampler[list[int]]):
             yield batch
 
     def __len__(self) -> int:
-        count = len(self.sampler)  # type: ignore[arg-type]
+        count = len(self.sampler)
         if self.drop_last:
             return count // self.batch_size
         return -(-count // self.batch_size)
