@@ -1,0 +1,75 @@
+"""erf and erfc.
+
+erf is a polynomial up to 1. Beyond, erfc is ``exp(-x^2)`` times a smooth function, which is a
+polynomial in (x - c) / (x + c) (M. M. Shepherd & J. G. Laframboise, Math. Comp. 36, 1981).
+"""
+
+from __future__ import annotations
+
+from taimatsu.compiler.codegen.vector_math import coefficients as tables
+from taimatsu.compiler.codegen.vector_math.double_word import (
+    minus_product,
+    two_product,
+    two_sum,
+)
+from taimatsu.compiler.codegen.vector_math.exponential import exp_parts
+from taimatsu.compiler.codegen.vector_math.lanes import (
+    Lanes,
+    function,
+    polynomial,
+    power_of_two,
+    scale,
+)
+
+CENTRE = 3.75
+
+
+@function
+def erf(x: Lanes) -> Lanes:
+    """The error function."""
+    size = x.magnitude()
+    square = size * size
+    near = size.times_plus(polynomial(square, tables.ERF[x.precision]), size)
+    far = 1 - (_single_complement(size) if x.bits == 32 else _complement(size.at_most(7.0)))
+    return (size < 1).where(near, far).copy_sign(x)
+
+
+def _single_complement(size: Lanes) -> Lanes:
+    """erfc for sizes beyond 1, as accurate as its difference from 1 in float32 needs."""
+    logarithm = polynomial(size.at_most(4.0) - 2.5, tables.ERFC_LOG["32"])
+    n, fraction = exp_parts(-logarithm)
+    power = power_of_two(n.at_least(-100.0))  # small sizes give anything
+    return fraction.times_plus(power, power)
+
+
+@function
+def erfc(x: Lanes) -> Lanes:
+    """``1 - erf(x)``, accurate where it is small."""
+    size = x.magnitude()
+    if x.bits == 32:
+        wide = _wide_complement(size.to_double().at_most(11.0))
+        return (x < 0).where(2 - wide, wide).to_single()
+    result = _complement(size.at_most(28.0))
+    return (x < 0).where(2 - result, result)
+
+
+def _wide_complement(size: Lanes) -> Lanes:
+    """erfc of a non-negative float32, in float64."""
+    t = (size - CENTRE) / (size + CENTRE)
+    smooth = polynomial(t, tables.ERFCX["wide"]) / (size + size + 1)
+    n, fraction = exp_parts(-(size * size), precision="wide")
+    power = power_of_two(n)
+    return smooth * fraction.times_plus(power, power)
+
+
+def _complement(size: Lanes) -> Lanes:
+    """erfc of a non-negative float64; square and quotient are pairs."""
+    t = (size - CENTRE) / (size + CENTRE)
+    smooth = polynomial(t, tables.ERFCX["64"])
+    divisor = two_sum(size + size, size.like(1))
+    quotient = smooth / divisor.high
+    rest = minus_product(smooth, quotient, divisor.high)
+    rest = (-quotient).times_plus(divisor.low, rest) / divisor.high
+    square = two_product(size, size)
+    n, fraction = exp_parts(-square.high, rest=-square.low)
+    return scale(quotient + quotient.times_plus(fraction, rest), n)

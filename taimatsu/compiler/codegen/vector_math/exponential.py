@@ -1,0 +1,141 @@
+"""exp and its relatives: exp2, expm1, sigmoid, sinh, cosh, tanh.
+
+The argument is reduced to ``x = n ln(2) + r``, |r| <= ln(2) / 2, with ln(2) in two parts of which
+the first has exact products with n (W. J. Cody & W. Waite, Software Manual for the Elementary
+Functions, 1980), and a minimax polynomial gives exp(r); P. T. P. Tang (ACM TOMS 15, 1989) has the
+error analysis.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from taimatsu.compiler.codegen.vector_math import coefficients as tables
+from taimatsu.compiler.codegen.vector_math.lanes import (
+    Lanes,
+    function,
+    nearest,
+    nearest_multiple,
+    polynomial,
+    power_of_two,
+    scale,
+)
+
+# Beyond these, exp has underflowed to zero, or overflowed even when it is halved.
+EXP_LOW = {32: -105.0, 64: -746.0}
+EXP_HIGH = {32: 92.0, 64: 712.0}
+LOG2_E = 1.4426950408889634
+
+
+class Power(NamedTuple):
+    """``2^exponent * (1 + fraction)``."""
+
+    exponent: Lanes
+    fraction: Lanes
+
+    def value(self, shift: int = 0) -> Lanes:
+        """The number, times 2^shift."""
+        return scale(self.fraction + 1, self.exponent + shift if shift else self.exponent)
+
+
+def reduced(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+    """n, r and what rounding left out of r: ``x = n ln(2) + r + rest``."""
+    n = nearest_multiple(x, LOG2_E)
+    long, short = tables.LN2[x.precision]
+    start = (-n).times_plus(long, x)
+    r = (-n).times_plus(short, start)
+    return n, r, (-n).times_plus(short, start - r)
+
+
+def exp_parts(x: Lanes, rest: Lanes | None = None, precision: str | None = None) -> Power:
+    """exp(x + rest) in parts, for x within the bounds above or nan.
+
+    ``precision`` is ``"wide"`` for float64 lanes of which a float32 result is made.
+    """
+    n, r, _ = reduced(x)
+    if rest is not None:
+        r = r + rest
+    tail = polynomial(r, tables.EXP[precision or x.precision])
+    return Power(n, (r * r).times_plus(tail, r))
+
+
+def bounded(x: Lanes) -> Lanes:
+    return x.at_least(EXP_LOW[x.bits]).at_most(EXP_HIGH[x.bits])
+
+
+@function
+def exp(x: Lanes) -> Lanes:
+    """The exponential function."""
+    return exp_parts(bounded(x)).value()
+
+
+@function
+def exp2(x: Lanes) -> Lanes:
+    """2 to the power of x; exact for integers."""
+    low, high = (-151.0, 130.0) if x.bits == 32 else (-1076.0, 1026.0)
+    x = x.at_least(low).at_most(high)
+    n = nearest(x)
+    r = x - n
+    return Power(n, r * polynomial(r, tables.EXP2[x.precision])).value()
+
+
+@function
+def expm1(x: Lanes) -> Lanes:
+    """``exp(x) - 1``, accurate near zero.
+
+    With T = 2^n it is ``T (exp(r) - 1) + (T - 1)``; halved throughout, so that T does not
+    overflow before the result does.
+    """
+    low, high = (-26.0, 89.0) if x.bits == 32 else (-54.0, 710.0)
+    n, r, rest = reduced(x.at_least(low).at_most(high))
+    tail = polynomial(r, tables.EXP[x.precision])
+    near = r + (r * r).times_plus(tail, rest)
+    half = power_of_two(n - 1)
+    far = near.times_plus(half, half - 0.5) * 2
+    return (n == 0).where(near, far).copy_sign(x)
+
+
+@function
+def sigmoid(x: Lanes) -> Lanes:
+    """``1 / (1 + exp(-x))``, without overflow, and with gradual underflow for negative x.
+
+    With exp(-x) = T (1 + y) the divisor is ``T y + (T + 1)``, whose sum in brackets is exact where
+    its rounding would count. Where T is large, both sides of the fraction are scaled.
+    """
+    low, high, shift = (-87.0, 105.0, 32) if x.bits == 32 else (-700.0, 746.0, 100)
+    n, fraction = exp_parts((-x).at_least(low).at_most(high))
+    large = n > high
+    numerator = large.where(x.like(2.0**-shift), 1)
+    power = power_of_two(n - large.where(x.like(shift), 0))
+    return numerator / fraction.times_plus(power, power + numerator)
+
+
+@function
+def sinh(x: Lanes) -> Lanes:
+    """The hyperbolic sine."""
+    size = x.magnitude()
+    square = size * size
+    near = (size * square).times_plus(polynomial(square, tables.SINH[x.precision]), size)
+    half = exp_parts(size.at_most(EXP_HIGH[x.bits])).value(shift=-1)
+    far = half - 0.25 / half
+    return (size < 1).where(near, far).copy_sign(x)
+
+
+@function
+def cosh(x: Lanes) -> Lanes:
+    """The hyperbolic cosine."""
+    half = exp_parts(x.magnitude().at_most(EXP_HIGH[x.bits])).value(shift=-1)
+    return half + 0.25 / half
+
+
+@function
+def tanh(x: Lanes) -> Lanes:
+    """The hyperbolic tangent: a polynomial up to 0.55, beyond it ``1 - 2 / (exp(2 x) + 1)``."""
+    size = x.magnitude()
+    square = size * size
+    near = (size * square).times_plus(polynomial(square, tables.TANH[x.precision]), size)
+    double = (size + size).at_most(20.0 if x.bits == 32 else 40.0)
+    n, fraction = exp_parts(double)
+    power = power_of_two(n)
+    far = 1 - 2 / fraction.times_plus(power, power + 1)
+    return (size < 0.55).where(near, far).copy_sign(x)

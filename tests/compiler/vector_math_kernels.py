@@ -1,0 +1,109 @@
+"""Compiles functions of vector_math into loops over arrays, for the tests and the benchmark."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+
+from taimatsu.ir.target import Target
+
+llvm.initialize_native_target()
+llvm.initialize_native_asmprinter()
+
+COUNT, BYTE = ir.IntType(64), ir.IntType(8)
+TYPES = {
+    np.dtype(np.float32): ir.FloatType(),
+    np.dtype(np.float64): ir.DoubleType(),
+    np.dtype(np.uint16): ir.IntType(16),
+    np.dtype(np.int32): ir.IntType(32),
+    np.dtype(np.int64): ir.IntType(64),
+}
+Write = Callable[..., ir.Value]  # (builder, target, *values)
+
+
+def item_type(dtype: Any) -> ir.Type:
+    return TYPES[np.dtype(dtype)]
+
+
+def write_kernel(
+    module: ir.Module,
+    name: str,
+    write: Write,
+    target: Target,
+    inputs: Sequence[Any],
+    output: Any,
+    lanes: int,
+) -> None:
+    """A function ``(out, *inputs, count)`` that computes ``count`` numbers, a multiple of lanes.
+
+    ``lanes`` of 0 means scalars.
+    """
+    pointers = [item_type(dtype).as_pointer() for dtype in (output, *inputs)]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*pointers, COUNT]), name)
+    *arrays, count = function.args
+    start = function.append_basic_block("entry")
+    loop, leave = function.append_basic_block("loop"), function.append_basic_block("done")
+    builder = ir.IRBuilder(start)
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    index = builder.phi(COUNT)
+    index.add_incoming(ir.Constant(COUNT, 0), start)
+
+    def place(array: ir.Value) -> ir.Value:
+        address = builder.gep(array, [index])
+        if not lanes:
+            return address
+        return builder.bitcast(address, ir.VectorType(array.type.pointee, lanes).as_pointer())
+
+    def align(array: ir.Value) -> int:
+        return {"float": 4, "i32": 4, "i16": 2}.get(str(array.type.pointee), 8)
+
+    values = [builder.load(place(array), align=align(array)) for array in arrays[1:]]
+    result = write(builder, target, *values)
+    builder.store(result, place(arrays[0]), align=align(arrays[0]))
+    following = builder.add(index, ir.Constant(COUNT, lanes or 1))
+    index.add_incoming(following, builder.block)
+    builder.cbranch(builder.icmp_unsigned("<", following, count), loop, leave)
+    builder.position_at_end(leave)
+    builder.ret_void()
+
+
+class Compiled:
+    """A compiled module; ``run`` calls one of its kernels on arrays."""
+
+    def __init__(self, module: ir.Module, target: Target) -> None:
+        machine = self.machine(target)
+        parsed = llvm.parse_assembly(str(module))
+        parsed.verify()
+        optimise(parsed, machine)
+        self.assembly = machine.emit_assembly(parsed)
+        self.engine = llvm.create_mcjit_compiler(parsed, machine)
+        self.engine.finalize_object()
+
+    @staticmethod
+    def machine(target: Target) -> llvm.TargetMachine:
+        chosen = llvm.Target.from_triple(target.triple)
+        return chosen.create_target_machine(
+            cpu=target.cpu,
+            features=target.llvm_features,
+            opt=2,
+            reloc="pic",
+            codemodel="small",
+        )
+
+    def run(self, name: str, out: np.ndarray, *inputs: np.ndarray) -> np.ndarray:
+        address = self.engine.get_function_address(name)
+        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (1 + len(inputs)), ctypes.c_int64)
+        kind(address)(out.ctypes.data, *(array.ctypes.data for array in inputs), out.size)
+        return out
+
+
+def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
+    options = llvm.create_pipeline_tuning_options(speed_level=1)
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
