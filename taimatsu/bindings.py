@@ -11,6 +11,7 @@ import numpy as np
 from taimatsu import creation, dtypes, legacy, recorder  # noqa: F401 (they enter new_zeros, type)
 from taimatsu.config import config
 from taimatsu.ops import REGISTRY, Operation, load_all
+from taimatsu.refusal import refusal
 from taimatsu.tensor import Tensor
 
 _BINARY = {
@@ -144,7 +145,13 @@ def _method(operation: Any) -> Callable:
 
     @functools.wraps(function)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return operation(self, *args, **kwargs)
+        try:
+            return operation(self, *args, **kwargs)
+        except (AttributeError, TypeError, IndexError) as error:
+            better = refusal(operation.name, function, error, (self, *args), kwargs)
+            if better is None:
+                raise
+            raise better from None
 
     return method
 
@@ -173,31 +180,15 @@ def _function(operation: Any) -> Callable:
             return _into(operation, args, kwargs)
         try:
             return operation(*args, **kwargs)
-        except AttributeError as error:
-            refused = _not_a_tensor(operation, inner, error, args, kwargs)
-            if refused is None:
+        except (AttributeError, TypeError, IndexError) as error:
+            better = refusal(operation.name, inner, error, args, kwargs)
+            if better is None:
                 raise
-            raise refused from None
+            raise better from None
 
     function.__name__ = function.__qualname__ = operation.name
     function.__doc__ = operation.__doc__ if isinstance(operation, Operation) else inner.__doc__
     return function
-
-
-def _not_a_tensor(
-    operation: Any, function: Callable, error: AttributeError, args: tuple, kwargs: dict
-) -> Exception | None:
-    """The error for an argument that was used as a tensor and is none; None for other errors."""
-    if isinstance(error.obj, recorder.TensorBase):
-        return None
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    names = [n for n in function.__code__.co_varnames if n != "self"]
-    given = [*zip(names, args, strict=False), *kwargs.items()]
-    for position, (name, value) in enumerate(given):
-        if value is error.obj:
-            return recorder.not_a_tensor(operation.name, name, position, value)
-    return None
 
 
 def _takes(function: Callable, name: str) -> bool:

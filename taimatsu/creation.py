@@ -396,6 +396,13 @@ def empty_strided(
 ) -> Any:
     """A tensor with these strides whose values mean nothing (here zeros)."""
     size, stride = shape_arguments((size,)), shape_arguments((stride,))
+    if len(size) != len(stride):
+        raise creation_error(
+            "empty_strided",
+            f"mismatch in length of strides and shape: {len(stride)} strides for {len(size)} "
+            "extents",
+            "give one stride for each extent",
+        )
     span = 1 + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     count = span if all(size) else 0
     kind = dtype_option(dtype, device)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from taimatsu import dtypes
+from taimatsu import dtypes, recorder
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import REGISTRY, Operation, Sample, array, integers
 from taimatsu.shapes import broadcast_shapes, elementwise_strides
@@ -95,6 +95,8 @@ class Unary(Elementwise, abstract=True):
     """One input."""
 
     def infer(self, input: Any, **attributes: Any) -> Meta:
+        if input is None:
+            raise recorder.not_a_tensor(self.name, "input", 0, None)
         return self.describe(input)
 
     def __call__(self, input: Any) -> Any:
@@ -105,6 +107,9 @@ class Binary(Elementwise, abstract=True):
     """Two inputs that broadcast; either may be a Python number."""
 
     def infer(self, input: Any, other: Any, **attributes: Any) -> Meta:
+        if input is None or other is None:
+            name, position = ("input", 0) if input is None else ("other", 1)
+            raise recorder.not_a_tensor(self.name, name, position, None)
         return self.describe(input, other)
 
     def __call__(self, input: Any, other: Any) -> Any:

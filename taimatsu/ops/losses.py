@@ -189,6 +189,13 @@ class BinaryCrossEntropyWithLogits(PointwiseLoss):
         *,
         reduction: str,
     ) -> Meta:
+        for name, factor in (("weight", weight), ("pos_weight", pos_weight)):
+            if factor is not None and broadcast_shapes(factor.shape, input.shape) != input.shape:
+                raise self.error(
+                    f"{name} must broadcast to the input's shape {list(input.shape)}",
+                    f"shape {list(factor.shape)}",
+                    "give one number for each class (the last dimension)",
+                )
         return self._result(input, target, reduction)
 
     def pointwise(self, input: Any, target: Any, weight: Any, pos_weight: Any) -> np.ndarray:

@@ -127,6 +127,12 @@ class Expand(ViewOperation):
                     f"The expanded size of the tensor ({n}) isn't allowed in a leading, "
                     f"non-existing dimension {i}"
                 )
+            if n < -1:
+                raise self.error(
+                    f"The expanded size of the tensor ({n}) isn't allowed: expected 0 or more",
+                    f"sizes {list(wanted)}",
+                    "-1 keeps a dimension as it is",
+                )
             n = old if n == -1 else n
             if old != n and old != 1:
                 raise self.error(

@@ -33,7 +33,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
             {"recorder", "evaluate"},
             {"ops"},
             {"autograd"},
-            {"printing", "copying"},
+            {"printing", "copying", "refusal"},
             {"tensor"},
             {"creation"},
             {"sequences", "legacy"},

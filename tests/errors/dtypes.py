@@ -134,3 +134,20 @@ def random_numbers_like_integers():
 def to_a_misspelt_device():
     """`to` with a dtype in text."""
     torch.ones(3).to("float32")
+
+
+@wrong(TypeError, "argument 'other' (position 2) must be Tensor", "NoneType", "torch.tensor(...)")
+def function_of_a_missing_value():
+    """A forgotten `return`: the function gave None."""
+
+    def normalised(x):
+        x / x.norm()
+
+    weights = normalised(torch.ones(3))
+    torch.atan2(torch.ones(3), weights)
+
+
+@wrong(TypeError, "expected (", "got (Tensor of shape [2, 3], dims='rows')", "*dims")
+def dimension_by_name():
+    """A dimension given by a name that it does not have."""
+    torch.flip(torch.ones(2, 3), dims="rows")
