@@ -29,6 +29,16 @@ class Flag(NamedTuple):
 
 FLAGS: tuple[Flag, ...] = (
     Flag(
+        "TAIMATSU_CACHE",
+        "",
+        "the folder of compiled code (by default `~/.cache/taimatsu`); `off` keeps none on disk",
+    ),
+    Flag(
+        "TAIMATSU_CACHE_SIZE",
+        512,
+        "how many MiB the folder of compiled code may take",
+    ),
+    Flag(
         "TAIMATSU_DEVICE",
         "",
         "`cpu` makes every device a program asks for mean the CPU (`taimatsu run --device cpu`)",
@@ -81,6 +91,8 @@ def read_flag(flag: Flag, text: str | None) -> bool | int | str:
 class Config:
     """The values of all flags, one attribute each."""
 
+    cache: str
+    cache_size: int
     device: str
     eager: bool
     log: str

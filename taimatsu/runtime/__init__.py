@@ -1,0 +1,1 @@
+"""What compiled programs run on: loaded code, worker threads and buffers; no operations."""
