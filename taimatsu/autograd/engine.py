@@ -119,7 +119,7 @@ class Walk:
                 self.leave(tape, number, gradient, needed)
 
     def meet_sources(self, tape: Any, gradients: dict[int, Any]) -> dict[int, int]:
-        """Goes on with what younger tapes gave the tape's leaves, so that sums are made in one
+        """Goes on with what younger tapes gave the tape's inputs, so that sums are made in one
         order however the steps are divided among tapes. Gives the inputs that are one tensor.
         """
         first: dict[Any, int] = {}
@@ -129,8 +129,11 @@ class Walk:
             known = first.setdefault(id(source) if leaf else source, number)
             if known != number:
                 alike[number] = known
-            elif leaf and id(source) in self.leaves:
-                gradients[number] = self.leaves.pop(id(source))[1]
+            elif leaf:
+                if id(source) in self.leaves:
+                    gradients[number] = self.leaves.pop(id(source))[1]
+            elif source[1] in self.waiting.get(source[0], ()):
+                gradients[number] = self.waiting[source[0]].pop(source[1])
         return alike
 
     def leave(self, tape: Any, number: int, gradient: Any, needed: set[int] | None) -> None:
