@@ -38,7 +38,8 @@ def refusal(
     text = str(error)
     if isinstance(error, AttributeError):
         found = _culprit(error.obj, names, args, kwargs)
-        if found is not None and not error.name.startswith("__"):  # __index__: no tensor was meant
+        # __index__ and the like: no tensor was meant
+        if found is not None and not str(error.name).startswith("__"):
             return recorder.not_a_tensor(name, *found)
         if isinstance(error.obj, recorder.TensorBase):
             return None
