@@ -47,15 +47,15 @@ class Program:
     steps in every library, since choices depend on shapes only.
     """
 
-    def __init__(self, seed: int, length: int = 25, gradients: bool = True) -> None:
+    def __init__(self, seed: int, length: int = 25, kinds: tuple[str, ...] = KINDS) -> None:
         self.seed = seed
         self.length = length
-        self.gradients = gradients
+        self.kinds = kinds
 
     def run(self, lib: Any, after_step: Callable[[int], None] | None = None) -> list:
         """All observable values at the end: tensors, gradients, shared arrays, error types."""
         rng = random.Random(self.seed)
-        state = State(lib, rng, self.gradients)
+        state = State(lib, rng, self.kinds)
         for number in range(self.length):
             state.step()
             if after_step is not None:
@@ -64,7 +64,8 @@ class Program:
 
 
 class State:
-    def __init__(self, lib: Any, rng: random.Random, gradients: bool) -> None:
+    def __init__(self, lib: Any, rng: random.Random, kinds: tuple[str, ...]) -> None:
+        self.kinds = kinds
         self.lib = lib
         self.rng = rng
         self.same_versions = True
@@ -75,7 +76,7 @@ class State:
         data = np.random.default_rng(rng.randrange(1 << 30))
         for shape in SHAPES[:4]:
             leaf = lib.tensor(data.uniform(-1, 1, shape)).float()
-            if gradients and rng.random() < 0.7:
+            if rng.random() < 0.7:
                 leaf.requires_grad_(True)
             self.leaves.append(leaf)
             self.values.append(leaf)
@@ -97,7 +98,7 @@ class State:
         return y if plain or not _share(target, y) else y.clone()
 
     def step(self) -> None:
-        kind = getattr(self, self.rng.choice(KINDS))
+        kind = getattr(self, self.rng.choice(self.kinds))
         try:
             kind()
         except (RuntimeError, IndexError, ValueError) as error:
