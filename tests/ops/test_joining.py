@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[Callable, type, str]] = {
     ),
     "flip twice": (lambda t: t.zeros(2).flip(0, 0), RuntimeError, "multiple times"),
     "flip nothing": (lambda t: t.zeros(2).flip(), TypeError, "missing 1 required positional"),
-    "fliplr": (lambda t: t.fliplr(t.zeros(2)), RuntimeError, "Input must be >= 2-d."),
+    "fliplr": (lambda t: t.fliplr(t.zeros(2)), RuntimeError, "Input must be >= 2-d"),
     "rot90 same": (
         lambda t: t.rot90(t.zeros(2, 2), 1, (0, 0)),
         RuntimeError,
