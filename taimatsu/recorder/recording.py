@@ -176,7 +176,7 @@ class Recording:
         if not passing:
             tensor._recording = self
             tensor._tid = number
-        if tensor._extra is not None and tensor._extra.fragile:
+        if self.mode == GRAD and tensor._extra is not None and tensor._extra.fragile:
             self.fragile.add(storage.slot)
         return number
 

@@ -26,8 +26,8 @@ def write(target: TensorBase, source: TensorBase, name: str) -> None:
         _refuse_fragile(target, name)
     if grad:
         _let_siblings_go(target, base)
-    elif local.recording is not None and target._storage.slot in local.recording.fragile:
-        local.recording.run()  # views that lose their place learn of it in the next recording
+    elif _leaves_views_behind(target._storage):
+        local.recording.run()  # they learn of it when they next enter a recording
     recording = _record_write(target, source, grad and base is None)
     counter = counter_of(target)
     counter.version += 1
@@ -84,6 +84,14 @@ def _extend_write(
     made.add_result(old.slot, old.meta, old.offset, grad, old.whole, gid)
     made.site = call_site()
     return made
+
+
+def _leaves_views_behind(storage: Any) -> bool:
+    """Whether the open recording knows views of it that lose their place by any write."""
+    recording = local.recording
+    if recording is None or recording is not storage.recording:
+        return False
+    return storage.slot in recording.fragile
 
 
 def _let_siblings_go(target: TensorBase, base: TensorBase | None) -> None:
