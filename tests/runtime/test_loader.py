@@ -220,8 +220,8 @@ def test_threads_load_and_drop(loader, compile_ir):
          "\ndefine i32 @h() {\n%v = load i32, ptr @g\nret i32 %v\n}", ".bss is writable"),
         ("@g = thread_local global i32 5\ndefine void @f() {\nret void\n}", "thread-local"),
         ("@llvm.global_ctors = appending global [1 x { i32, ptr, ptr }] [{ i32, ptr, ptr } "
-         "{ i32 1, ptr @f, ptr null }]\ndefine void @f() {\nstore volatile i32 0, ptr null\nret void\n}",
-         "init_array is of type|ctors is writable"),
+         "{ i32 1, ptr @f, ptr null }]\ndefine void @f() {\nstore volatile i32 0, ptr null\n"
+         "ret void\n}", r"ctors\S* is writable|init_array"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("triple", [X86, ARM])
