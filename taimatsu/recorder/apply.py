@@ -195,7 +195,12 @@ def cut_here(recording: Recording, operation: Any) -> bool:
     if depth < SOFT_BOUND:
         return False
     first = recording.state.first_operation()
-    if depth >= HARD_BOUND or (first.operation is operation and first.site == call_site()):
+    if first.operation is operation and first.site == call_site():
+        recording.run()
+        return True
+    if depth >= HARD_BOUND:
+        if config.logs("recorder"):
+            print(f"[recorder] {depth} steps without an end, cut at {call_site()}", file=sys.stderr)
         recording.run()
         return True
     return False

@@ -15,6 +15,8 @@ from taimatsu.config import config
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import meta as make_meta
 from taimatsu.recorder.base import TensorBase, counter_of, registered
+from taimatsu.recorder import state as state_module
+from taimatsu.recorder.forget import forget
 from taimatsu.recorder.state import INPUT, STATISTICS, WRITE, Info, State, build_graph
 from taimatsu.storage import SNAPSHOT_LIMIT, Storage, is_exposed, window
 
@@ -247,6 +249,9 @@ class Recording:
             self._close(final)
         finally:
             self.lock.release()
+        if STATISTICS.live > state_module.TRIE_LIMIT:
+            with LOCK:
+                forget(_roots.values(), state_module.TRIE_LIMIT)
 
     def _execute(self, final: State) -> None:
         items = self.items
@@ -256,6 +261,8 @@ class Recording:
             program = build_graph(final, live)
             if config.verify:
                 program.verify()
+            if len(final.programs) >= state_module.PROGRAM_LIMIT:
+                final.programs.clear()
             final.programs[live] = program
             STATISTICS.programs += 1
         buffers = {}
@@ -268,6 +275,7 @@ class Recording:
         for slot, buffer in made.items():
             items[slot].buffer = buffer
         STATISTICS.flushes += 1
+        final.stamp = STATISTICS.flushes
 
     def _live(self, final: State) -> frozenset[int]:
         """The storages whose values somebody can still ask for."""

@@ -21,7 +21,8 @@ WRITE = "write"
 
 SOFT_BOUND = 2000  # operations after which a recording is cut where its first one comes again
 HARD_BOUND = 20000
-TRIE_LIMIT = 200_000  # states kept per root before those not met lately are forgotten
+TRIE_LIMIT = 200_000  # states kept before those not carried out lately are forgotten
+PROGRAM_LIMIT = 64  # programs kept per state, for as many sets of live values
 
 
 class Info:
@@ -85,7 +86,7 @@ class State:
         "site",
         "programs",
         "memo",
-        "stamp",
+        "stamp",  # when the sequence was last carried out; 0: never
     )
 
     def __init__(self, parent: State | None, kind: str) -> None:
@@ -114,17 +115,20 @@ class State:
         self.depth = parent.depth + 1
         self.edges = {} if self.depth < SOFT_BOUND else Missing()
 
-    def edge(self, key: tuple) -> State | None:
+    def known(self) -> dict:
+        """The edges, however they are looked up."""
         edges = self.edges
-        return edges.known.get(key) if type(edges) is Missing else edges.get(key)
+        return edges.known if type(edges) is Missing else edges
+
+    def edge(self, key: tuple) -> State | None:
+        return self.known().get(key)
 
     def connect(self, key: tuple, following: State) -> State:
         """Adds an edge; if another thread was first, its state is the one to use."""
-        edges = self.edges
-        table = edges.known if type(edges) is Missing else edges
-        made = table.setdefault(key, following)
+        made = self.known().setdefault(key, following)
         if made is following:
             STATISTICS.states += 1
+            STATISTICS.live += 1
         return made
 
     def add_result(
@@ -206,10 +210,11 @@ class State:
 class Statistics:
     """Counts that tests read: a steady loop adds no states."""
 
-    __slots__ = ("states", "flushes", "programs")
+    __slots__ = ("states", "live", "flushes", "programs")
 
     def __init__(self) -> None:
         self.states = 0
+        self.live = 0  # of them, those not forgotten
         self.flushes = 0
         self.programs = 0
 
