@@ -37,6 +37,7 @@ class Wanted(NamedTuple):
     low: mp.mpf
     high: mp.mpf
     bits: dict[str, float]  # precision: -log2 of the error allowed
+    rest: bool = False  # whether the lowest coefficient's rounding error is printed too
 
 
 def near_zero(function: Callable, limit: float | mp.mpf = 1e-18) -> Callable:
@@ -188,11 +189,11 @@ WANTED = [
     ),
     Wanted(
         "ERFC_LOG",
-        "-log(erfc(x)) as a polynomial in x - 2.5, 1 <= x <= 4",
-        lambda t: -mp.log(mp.erfc(t + 2.5)),
-        lambda t: mp.erfc(t + 2.5),
-        mp.mpf(-1.5),
-        mp.mpf(1.5),
+        "-log(erfc(x)) as a polynomial in x - 1, 1 <= x <= 4",
+        lambda t: -mp.log(mp.erfc(t + 1)),
+        lambda t: mp.erfc(t + 1),
+        mp.mpf(0),
+        mp.mpf(3),
         {"32": 27},
     ),
     Wanted(
@@ -203,6 +204,7 @@ WANTED = [
         mp.mpf(-1),
         mp.mpf("0.7639"),
         {"wide": 33, "64": 57},
+        rest=True,
     ),
 ]
 
@@ -294,18 +296,26 @@ def refitted(remez: Remez, count: int, precision: str) -> list[mp.mpf]:
     return fixed
 
 
-def polynomial(wanted: Wanted, precision: str) -> tuple[list[mp.mpf], float]:
-    """The shortest polynomial within the tolerance, its coefficients rounded; and its bits."""
+def polynomial(wanted: Wanted, precision: str) -> tuple[list[mp.mpf], float, mp.mpf]:
+    """The shortest polynomial within the tolerance, its coefficients rounded; its bits; the rest.
+
+    The rest is what rounding left out of the lowest coefficient; if it is wanted, the bits count
+    it in.
+    """
     remez = Remez(wanted)
     tolerance = mp.mpf(2) ** -wanted.bits[precision]
     for count in range(2, 40):
         if remez.fit([], count)[1] > tolerance:
             continue
-        plain = [rounded(value, precision) for value in remez.fit([], count)[0]]
+        exact = remez.fit([], count)[0]
+        plain = [rounded(value, precision) for value in exact]
+        if wanted.rest:
+            error = max(map(abs, remez.errors([exact[0], *plain[1:]])))
+            return plain, float(-mp.log(error, 2)), exact[0] - plain[0]
         candidates = [plain, refitted(remez, count, precision)]
         errors = [max(map(abs, remez.errors(made))) for made in candidates]
         error, made = min(zip(errors, candidates, strict=True))
-        return made, float(-mp.log(error, 2))
+        return made, float(-mp.log(error, 2)), mp.mpf(0)
     raise SystemExit(f"no polynomial for {wanted.name} {precision}")
 
 
@@ -339,7 +349,7 @@ SUMS = [
 
 
 def main() -> None:
-    print('"""Coefficients of vector_math. Made by tools/minimax.py, where the method is; not edited.')
+    print('"""Coefficients of vector_math. Made by tools/minimax.py, which tells how; not edited.')
     print()
     print("Polynomials by precision, lowest coefficient first: `32`, `64`, and `wide` (float64")
     print("arithmetic for a float32 result). The comments tell the error, relative to the function")
@@ -349,13 +359,16 @@ def main() -> None:
         print(f"\n# {wanted.meaning}")
         print(f"{wanted.name} = {{")
         for precision in wanted.bits:
-            coefficients, bits = polynomial(wanted, precision)
+            coefficients, bits, rest = polynomial(wanted, precision)
             print(f'    "{precision}": (  # 2^-{bits:.1f}')
             for coefficient in coefficients:
                 print(f"        {literal(coefficient, precision)},")
             print("    ),")
             print(wanted.name, precision, len(coefficients), f"{bits:.1f}", file=sys.stderr)
         print("}")
+        if wanted.rest:
+            print("# What rounding left out of the last one's lowest coefficient.")
+            print(f"{wanted.name}_REST = {float(rest)!r}")
     print("\n# Constants as sums of numbers of the format, largest first.")
     for name, value, widths in SUMS:
         print(f"{name} = {{")

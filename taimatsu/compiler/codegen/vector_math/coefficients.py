@@ -1,4 +1,4 @@
-"""Coefficients of vector_math. Made by tools/minimax.py, where the method is; not edited.
+"""Coefficients of vector_math. Made by tools/minimax.py, which tells how; not edited.
 
 Polynomials by precision, lowest coefficient first: `32`, `64`, and `wide` (float64
 arithmetic for a float32 result). The comments tell the error, relative to the function
@@ -317,16 +317,16 @@ ERF = {
     ),
 }
 
-# -log(erfc(x)) as a polynomial in x - 2.5, 1 <= x <= 4
+# -log(erfc(x)) as a polynomial in x - 1, 1 <= x <= 4
 ERFC_LOG = {
-    "32": (  # 2^-29.7
-        7.806818,
-        5.352694,
-        0.94388056,
-        0.0107028615,
-        -0.0024759078,
-        0.00014604669,
-        -0.00018762986,
+    "32": (  # 2^-26.9
+        1.8496056,
+        2.6389668,
+        0.8431183,
+        0.041500684,
+        -0.009890881,
+        0.001826153,
+        -0.00018557094,
     ),
 }
 
@@ -348,7 +348,7 @@ ERFCX = {
         3.3479945631010605e-05,
         2.8080850120877413e-05,
     ),
-    "64": (  # 2^-53.0
+    "64": (  # 2^-56.4
         1.2375126308378275,
         -0.140240598585547,
         0.0035854154854629734,
@@ -375,6 +375,8 @@ ERFCX = {
         -9.090678455990196e-10,
     ),
 }
+# What rounding left out of the last one's lowest coefficient.
+ERFCX_REST = 1.0722666118925902e-16
 
 # Constants as sums of numbers of the format, largest first.
 LN2 = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from taimatsu.compiler.codegen.vector_math import coefficients as tables
 from taimatsu.compiler.codegen.vector_math.double_word import (
+    fast_two_sum,
     minus_product,
     two_product,
     two_sum,
@@ -36,7 +37,7 @@ def erf(x: Lanes) -> Lanes:
 
 def _single_complement(size: Lanes) -> Lanes:
     """erfc for sizes beyond 1, as accurate as its difference from 1 in float32 needs."""
-    logarithm = polynomial(size.at_most(4.0) - 2.5, tables.ERFC_LOG["32"])
+    logarithm = polynomial(size.at_most(4.0) - 1, tables.ERFC_LOG["32"])
     n, fraction = exp_parts(-logarithm)
     power = power_of_two(n.at_least(-100.0))  # small sizes give anything
     return fraction.times_plus(power, power)
@@ -49,8 +50,10 @@ def erfc(x: Lanes) -> Lanes:
     if x.bits == 32:
         wide = _wide_complement(size.to_double().at_most(11.0))
         return (x < 0).where(2 - wide, wide).to_single()
-    result = _complement(size.at_most(28.0))
-    return (x < 0).where(2 - result, result)
+    far = _complement(size.at_most(28.0))
+    far = (x < 0).where(2 - far, far)
+    near = 1 - x.times_plus(polynomial(x * x, tables.ERF["64"]), x)
+    return (size < 0.47).where(near, far)
 
 
 def _wide_complement(size: Lanes) -> Lanes:
@@ -65,10 +68,12 @@ def _wide_complement(size: Lanes) -> Lanes:
 def _complement(size: Lanes) -> Lanes:
     """erfc of a non-negative float64; square and quotient are pairs."""
     t = (size - CENTRE) / (size + CENTRE)
-    smooth = polynomial(t, tables.ERFCX["64"])
+    lowest, *others = tables.ERFCX["64"]
+    smooth, smooth_rest = fast_two_sum(t.like(lowest), t * polynomial(t, others))
+    smooth_rest = smooth_rest + tables.ERFCX_REST
     divisor = two_sum(size + size, size.like(1))
     quotient = smooth / divisor.high
-    rest = minus_product(smooth, quotient, divisor.high)
+    rest = minus_product(smooth, quotient, divisor.high) + smooth_rest
     rest = (-quotient).times_plus(divisor.low, rest) / divisor.high
     square = two_product(size, size)
     n, fraction = exp_parts(-square.high, rest=-square.low)

@@ -99,15 +99,17 @@ def expm1(x: Lanes) -> Lanes:
 def sigmoid(x: Lanes) -> Lanes:
     """``1 / (1 + exp(-x))``, without overflow, and with gradual underflow for negative x.
 
-    With exp(-x) = T (1 + y) the divisor is ``T y + (T + 1)``, whose sum in brackets is exact where
-    its rounding would count. Where T is large, both sides of the fraction are scaled.
+    With exp(-x) = T (1 + y) the divisor is T + T y + 1, the larger of T and 1 added last, so that
+    only this sum's rounding counts. Where T is large, both sides of the fraction are scaled.
     """
     low, high, shift = (-87.0, 105.0, 32) if x.bits == 32 else (-700.0, 746.0, 100)
     n, fraction = exp_parts((-x).at_least(low).at_most(high))
     large = n > high
     numerator = large.where(x.like(2.0**-shift), 1)
     power = power_of_two(n - large.where(x.like(shift), 0))
-    return numerator / fraction.times_plus(power, power + numerator)
+    tall = power > numerator
+    smaller, larger = tall.where(numerator, power), tall.where(power, numerator)
+    return numerator / (fraction.times_plus(power, smaller) + larger)
 
 
 @function

@@ -146,7 +146,8 @@ def log_pair(x: Pair, doublings: Lanes | float = 0.0) -> Pair:
     """``log(x 2^doublings)`` of a positive pair of float64, to about 2^-65."""
     exponent, mantissa = parts_of_any(x.high)
     low = x.low * power_of_two(-exponent.at_most(1000).at_least(-1000))
-    s = over(plus_exact(mantissa - 1, low), plus_exact(mantissa + 1, low))
+    above, above_rest = two_sum(mantissa, mantissa.like(1))
+    s = over(two_sum(mantissa - 1, low), Pair(above, above_rest + low))
     square = times(s, s)
     tail = square.high * polynomial(square.high, tables.LOG_TAIL["64"])
     two_thirds = Pair(s.high.like(2 / 3), s.high.like(2.0**-54 * 2 / 3))
@@ -156,10 +157,6 @@ def log_pair(x: Pair, doublings: Lanes | float = 0.0) -> Pair:
     long, short = tables.LN2["64"]
     high, rest = two_sum(exponent * long, near.high)
     return fast_two_sum(high, rest + exponent.times_plus(short, near.low))
-
-
-def plus_exact(a: Lanes, b: Lanes) -> Pair:
-    return two_sum(a, b)
 
 
 # -- inverse hyperbolic functions ------------------------------------------------------------
@@ -177,7 +174,7 @@ def asinh(x: Lanes) -> Lanes:
     else:
         moderate = size.at_most(2.0**300)
         root_pair = square_root(plus_one(two_product(moderate, moderate), 1.0))
-        total = plus_exact(moderate, root_pair.high)
+        total = two_sum(moderate, root_pair.high)
         total = Pair(total.high, total.low + root_pair.low)
         large = size > 2.0**300
         total = Pair(large.where(size, total.high), large.where(0, total.low))
@@ -203,7 +200,7 @@ def acosh(x: Lanes) -> Lanes:
     else:
         moderate = x.at_most(2.0**300)
         root_pair = square_root(plus_one(two_product(moderate, moderate), -1.0))
-        total = plus_exact(moderate, root_pair.high)
+        total = two_sum(moderate, root_pair.high)
         total = Pair(total.high, total.low + root_pair.low)
         large = x > 2.0**300
         total = Pair(large.where(x, total.high), large.where(0, total.low))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ from llvmlite import ir
 
 from taimatsu.ir.target import Target
 
-llvm.initialize_native_target()
-llvm.initialize_native_asmprinter()
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
 
 COUNT, BYTE = ir.IntType(64), ir.IntType(8)
 TYPES = {
@@ -77,33 +78,36 @@ class Compiled:
     """A compiled module; ``run`` calls one of its kernels on arrays."""
 
     def __init__(self, module: ir.Module, target: Target) -> None:
-        machine = self.machine(target)
-        parsed = llvm.parse_assembly(str(module))
-        parsed.verify()
-        optimise(parsed, machine)
+        parsed, machine = optimised(module, target)
         self.assembly = machine.emit_assembly(parsed)
         self.engine = llvm.create_mcjit_compiler(parsed, machine)
         self.engine.finalize_object()
 
-    @staticmethod
-    def machine(target: Target) -> llvm.TargetMachine:
-        chosen = llvm.Target.from_triple(target.triple)
-        return chosen.create_target_machine(
-            cpu=target.cpu,
-            features=target.llvm_features,
-            opt=2,
-            reloc="pic",
-            codemodel="small",
-        )
-
-    def run(self, name: str, out: np.ndarray, *inputs: np.ndarray) -> np.ndarray:
+    def prepared(self, name: str, out: np.ndarray, *inputs: np.ndarray) -> Callable[[], None]:
+        """A call of a kernel on these arrays."""
         address = self.engine.get_function_address(name)
         kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (1 + len(inputs)), ctypes.c_int64)
-        kind(address)(out.ctypes.data, *(array.ctypes.data for array in inputs), out.size)
+        arguments = [array.ctypes.data for array in (out, *inputs)]
+        return functools.partial(kind(address), *arguments, out.size)
+
+    def run(self, name: str, out: np.ndarray, *inputs: np.ndarray) -> np.ndarray:
+        self.prepared(name, out, *inputs)()
         return out
 
 
-def optimise(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
+def emit_assembly(module: ir.Module, target: Target) -> str:
+    """The assembly of a module, for any machine."""
+    parsed, machine = optimised(module, target)
+    return machine.emit_assembly(parsed)
+
+
+def optimised(module: ir.Module, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
+    machine = llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.llvm_features, opt=2, reloc="pic", codemodel="small"
+    )
+    parsed = llvm.parse_assembly(str(module))
+    parsed.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=1)
     builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    builder.getModulePassManager().run(parsed, builder)
+    return parsed, machine
