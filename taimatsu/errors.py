@@ -36,6 +36,10 @@ class OperationError(RuntimeError):
         return operation_error_type(kind)(f"[{op_name}] " + "; ".join(parts))
 
 
+class LinAlgError(RuntimeError):
+    """A matrix for which a decomposition or a solution does not exist (``linalg.LinAlgError``)."""
+
+
 # NumPy's names that PyTorch has under another: what a program that was ported by hand may ask for.
 _NUMPY_NAMES = {
     ("tensor", "astype"): "x.to(dtype)",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from taimatsu.bindings import FUNCTIONS
+from taimatsu.errors import LinAlgError
 
 globals().update(FUNCTIONS["linalg"])
 
-__all__ = sorted(FUNCTIONS["linalg"])
+__all__ = sorted([*FUNCTIONS["linalg"], LinAlgError.__name__])
