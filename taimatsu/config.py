@@ -46,7 +46,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "TAIMATSU_EAGER",
         False,
-        "1 carries out each operation at once on the NumPy reference, without recording",
+        "1 carries out each operation on the NumPy reference as soon as it is recorded",
     ),
     Flag(
         "TAIMATSU_LOG",
