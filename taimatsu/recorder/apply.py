@@ -44,6 +44,8 @@ def apply(operation: Any, inputs: tuple, attributes: dict[str, Any] = _NONE) -> 
     """
     while True:
         recording = current()
+        if recording.begin is None:
+            recording.begin = (operation, call_site())
         arguments: list = []
         key = _key(recording, operation, inputs, attributes, arguments)
         if operation.checked:
@@ -194,8 +196,7 @@ def cut_here(recording: Recording, operation: Any) -> bool:
     depth = recording.state.depth
     if depth < SOFT_BOUND:
         return False
-    first = recording.state.first_operation()
-    if first.operation is operation and first.site == call_site():
+    if recording.begin[0] is operation and recording.begin[1] == call_site():
         recording.run()
         return True
     if depth >= HARD_BOUND:

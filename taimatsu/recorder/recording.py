@@ -109,6 +109,7 @@ class Recording:
         "done",
         "lock",
         "error",
+        "begin",
         "must_run",
         "soft",
         "table",
@@ -125,6 +126,7 @@ class Recording:
         self.done = False
         self.lock = threading.RLock()
         self.error: BaseException | None = None
+        self.begin: Any = None  # the first operation and its call site
         self.must_run = False
         self.soft: State | None = None  # where the last backward ended
         self.table: list[Info] = []

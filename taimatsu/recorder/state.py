@@ -170,14 +170,6 @@ class State:
         steps.reverse()
         return steps
 
-    def first_operation(self) -> State:
-        """The first step of the sequence that computes (remembered)."""
-        found = self.memo.get("first")
-        if found is None:
-            found = next((s for s in self.path() if s.kind is OPERATION), self)
-            self.memo["first"] = found
-        return found
-
     def infos(self) -> list[Info]:
         """All tensors of the sequence, by number."""
         table: list[Info] = []
