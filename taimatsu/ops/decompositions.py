@@ -9,7 +9,7 @@ singular value decomposition (2016).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -174,7 +174,7 @@ class QrKernel(MatrixOperation):
         q = (0,) if mode == "r" else (*batch, m, inner)
         return meta(q, input.dtype), meta((*batch, inner, n), input.dtype)
 
-    def reference(self, input: np.ndarray, *, mode: str) -> tuple[np.ndarray, np.ndarray]:
+    def reference(self, input: np.ndarray, *, mode: Literal["reduced", "complete", "r"]) -> tuple:
         if mode == "r":
             return np.zeros(0, input.dtype), np.linalg.qr(input, "r")
         return tuple(np.linalg.qr(input, mode))
@@ -291,7 +291,7 @@ class EighKernel(MatrixOperation):
         check_matrices("linalg.eigh", input, square=True)
         return meta(input.shape[:-1], input.dtype.to_real()), meta(input.shape, input.dtype)
 
-    def reference(self, input: np.ndarray, *, triangle: str) -> tuple[np.ndarray, np.ndarray]:
+    def reference(self, input: np.ndarray, *, triangle: Literal["L", "U"]) -> tuple:
         try:
             return tuple(np.linalg.eigh(input, triangle))
         except np.linalg.LinAlgError:
@@ -372,7 +372,7 @@ class EigKernel(MatrixOperation):
         kind = input.dtype.to_complex()
         return meta(input.shape[:-1], kind), meta(input.shape, kind)
 
-    def reference(self, input: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def reference(self, input: np.ndarray) -> tuple:
         return tuple(np.linalg.eig(input))
 
     def gradient(self, g: tuple, out: tuple, input: Meta) -> Any:

@@ -8,7 +8,7 @@ that, which carries out what was recorded so far; those whose name ends in ``_ex
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -108,7 +108,7 @@ def permutation_of(pivots: np.ndarray, rows: int) -> np.ndarray:
 class MatrixOperation(Wide, abstract=True):
     """A kernel on batches of matrices; floating-point warnings are silent, as in PyTorch."""
 
-    methods = ()
+    methods: ClassVar[tuple[str, ...]] = ()
 
     def evaluate(self, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> tuple:
         with np.errstate(all="ignore"):
