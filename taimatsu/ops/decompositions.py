@@ -41,11 +41,6 @@ def _diagonal(x: Any) -> Any:
     return x.diagonal(0, -2, -1)
 
 
-def _halved_diagonal(x: Any) -> Any:
-    """The lower triangle with half of the diagonal."""
-    return x.tril() - 0.5 * _diagonal(x).diag_embed()
-
-
 def _with_diagonal(x: Any, value: float) -> Any:
     """A square matrix with its diagonal replaced by one number."""
     n = x.shape[-1]
@@ -96,10 +91,9 @@ class CholeskyKernel(MatrixOperation):
     def gradient(self, g: tuple, out: tuple, input: Meta, *, upper: bool) -> Any:
         lower = out[0].mH if upper else out[0]
         outer = g[0].mH if upper else g[0]
-        inner = _halved_diagonal(lower.mH @ outer)
-        half = _triangular(lower.mH, inner, True)
-        made = _triangular(lower, half, False, left=False)
-        return 0.5 * (made + made.mH)
+        inner = (lower.mH @ outer).tril()
+        half = _triangular(lower.mH, 0.5 * (inner + inner.tril(-1).mH), True)
+        return _triangular(lower, half, False, left=False)
 
 
 def _cholesky_until_failure(a: np.ndarray) -> tuple[np.ndarray, int]:

@@ -132,6 +132,39 @@ def triangular_solve(
     return return_types.triangular_solve((made, A.expand(*batch, *A.shape[-2:]).clone()))
 
 
+@register
+class CholeskySolveKernel(MatrixOperation):
+    """X with L L^H X = B (or L^H L X = B): (..., n, k), (..., n, n) -> (..., n, k).
+
+    One triangle of ``L`` is read. The gradient is, as PyTorch's, that of the whole product.
+    """
+
+    hidden = True
+    backward_name = "CholeskySolveBackward0"
+    saves = ("L", "out")
+
+    def infer(self, B: Meta, L: Meta, *, upper: bool) -> Meta:
+        check_matrices("cholesky_solve", L, square=True)
+        batch = broadcast_shapes(B.shape[:-2], L.shape[:-2])
+        return meta((*batch, *B.shape[-2:]), B.dtype)
+
+    def reference(self, B: np.ndarray, L: np.ndarray, *, upper: bool) -> np.ndarray:
+        solve = TriangularKernel.reference
+        lower = matrices.adjoint(L) if upper else L
+        first = solve(lower, B, upper=False, unit=False)
+        return solve(matrices.adjoint(lower), first, upper=True, unit=False)
+
+    def gradient(self, g: Any, out: Any, B: Meta, L: Any, *, upper: bool) -> Any:
+        to_b = CholeskySolveKernel.apply(g, L, upper=upper)
+
+        def to_l() -> Any:
+            outer = to_b @ out.mH
+            outer = outer + outer.mH
+            return -(L @ outer) if upper else -(outer @ L)
+
+        return to_b, to_l
+
+
 def _cholesky_solve_samples() -> Iterator[Sample]:
     factor = np.linalg.cholesky(positive_definite(3, 3))
     yield Sample(array(3, 2), factor, dtypes=BOTH)
@@ -142,8 +175,10 @@ def _cholesky_solve_samples() -> Iterator[Sample]:
 def cholesky_solve(input: Any, L: Any, upper: bool = False) -> Any:
     """X with L L^H X = input (or U^H U X = input) from a Cholesky factor."""
     _check_two_dimensional("cholesky_solve", b=input, u=L)
-    first = solve_triangular(L.mH if upper else L, input, upper=False)
-    return solve_triangular(L if upper else L.mH, first, upper=True)
+    check_matrices("cholesky_solve", L, square=True)
+    check_same_dtype("cholesky_solve", L, input)
+    check_equation("cholesky_solve", L, input, True)
+    return CholeskySolveKernel.apply(input, L, upper=bool(upper))
 
 
 def _cholesky_inverse_samples() -> Iterator[Sample]:
@@ -399,7 +434,8 @@ def householder_product(A: Any, tau: Any) -> Any:
             label, f"{label}: input.shape[-1] must be greater than or equal to tau.shape[-1]"
         )
     check_same_dtype(label, A, tau)
-    identity = recorder.constant(np.eye(m, n)).to(A.dtype).expand(A.shape)
+    # Nothing of A remains where there are no reflectors; the gradient is then zero, not absent.
+    identity = A.masked_fill(A == A, 0) + recorder.constant(np.eye(m, n)).to(A.dtype)
     return _reflected(A, tau, identity, False)
 
 
@@ -502,13 +538,15 @@ def _vander_samples() -> Iterator[Sample]:
 
 @composite("linalg.vander", methods=(), samples=_vander_samples)
 def linalg_vander(x: Any, *, N: int | None = None) -> Any:
-    """The powers 0 ... N - 1 of each element as a row: (..., n) -> (..., n, N), N = n unless given.
+    """The powers 0 ... N - 1 of each element as a row: (..., n) -> (..., n, N).
 
-    Integers give int64.
+    N is n unless given. Integers give int64.
     """
     count = (x.shape[-1] if x.ndim else 1) if N is None else operator.index(N)
     if count <= 1:
         raise OperationError.make("linalg.vander", "N must be greater than 1.", str(count))
+    if x.ndim == 0:
+        x = x.unsqueeze(0)
     if x.dtype is dtypes.bool or not (x.is_floating_point() or x.is_complex()):
         x = x.to(dtypes.int64)
     ones = x.new_ones(*x.shape, 1)

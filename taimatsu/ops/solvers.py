@@ -503,7 +503,7 @@ def lstsq(A: Any, B: Any, rcond: float | None = None, *, driver: str | None = No
     full = driver == "gels" or (driver != "gelsy" and bool((rank == n).all()))
     residuals = A.new_empty(0, dtype=A.dtype.to_real())
     if m > n and full:
-        residuals = (A @ made - right).detach().abs().square().sum(-2)
+        residuals = (A @ made - right).abs().square().sum(-2)
     made = made.squeeze(-1) if vector else made
     return return_types.linalg_lstsq((made, residuals, rank, singular))
 

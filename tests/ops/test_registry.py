@@ -85,13 +85,28 @@ UNSPECIFIED = {
     "empty_like": "whatever the memory held",
     "Tensor.new_empty": "whatever the memory held",
     "Tensor.new_empty_strided": "whatever the memory held",
+    **dict.fromkeys(
+        ("linalg.eig", "linalg.eigh", "linalg.svd", "svd"),
+        "vectors are fixed up to their signs: tests/ops/test_linalg.py",
+    ),
 }
 # Gradients in which PyTorch is wrong: its own gradcheck says so, ours agrees with the differences.
 WRONG_IN_PYTORCH = {
     "as_strided_scatter": "gives the input the gradient of the part that was replaced",
 }
 # PyTorch refuses second derivatives here, or they are not continuous at the samples.
-FIRST_ORDER_ONLY: dict[str, str] = {}
+FIRST_ORDER_ONLY: dict[str, str] = dict.fromkeys(
+    (
+        "cholesky",
+        "cholesky_inverse",
+        "cholesky_solve",
+        "linalg.cholesky",
+        "linalg.cholesky_ex",
+        "linalg.eigh",
+        "linalg.eigvalsh",
+    ),
+    "reads one triangle, its gradient is that of the whole: tests/ops/test_linalg.py",
+)
 
 # Values to which PyTorch's own are accurate, where that is less than the dtype allows.
 ACCURACY = dict.fromkeys(("special.bessel_j0", "special.bessel_y0", "special.bessel_y1"), 1e-7)
