@@ -30,6 +30,10 @@ from taimatsu.ops.matrices import (
 )
 
 BOTH = ("float32", "float64")
+NOT_CONVERGED = (
+    "linalg.svd: The algorithm failed to converge because the input matrix contained non-finite "
+    "values."
+)
 
 
 def _triangular(a: Any, b: Any, upper: bool, left: bool = True) -> Any:
@@ -516,11 +520,7 @@ def checked_svd(A: Any, full: bool) -> tuple[Any, Any, Any]:
     made = SvdKernel.apply(A, full=full)
     values = recorder.value(made[1].detach())
     if np.isnan(values).any():
-        raise failure(
-            "linalg.svd",
-            "linalg.svd: The algorithm failed to converge because the input matrix contained "
-            "non-finite values.",
-        )
+        raise failure("linalg.svd", NOT_CONVERGED)
     return made
 
 

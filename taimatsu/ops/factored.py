@@ -13,6 +13,7 @@ from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops import matrices
 from taimatsu.ops.base import REGISTRY, Sample, array, composite, register
+from taimatsu.ops.decompositions import checked_svd
 from taimatsu.ops.elementwise import complex_array
 from taimatsu.ops.matrices import (
     MatrixOperation,
@@ -21,7 +22,7 @@ from taimatsu.ops.matrices import (
     positive_definite,
     well_conditioned,
 )
-from taimatsu.ops.solvers import check_equation, check_same_dtype
+from taimatsu.ops.solvers import check_equation, check_same_dtype, inv_ex, scalars
 from taimatsu.shapes import broadcast_shapes
 
 BOTH = ("float32", "float64")
@@ -529,6 +530,32 @@ def _exponential(a: np.ndarray) -> np.ndarray:
     for _ in range(squarings):
         made = made @ made
     return made
+
+
+def _cond_samples() -> Iterator[Sample]:
+    for order in (None, 2, -2, 1, -1, np.inf, "fro", "nuc"):
+        yield Sample(well_conditioned(3, 3), order)
+    yield Sample(array(2, 4, 3))
+
+
+@composite("linalg.cond", methods=(), samples=_cond_samples)
+def cond(A: Any, p: Any = None) -> Any:
+    """norm(A) * norm(A^-1) in the matrix norm ``p``; 2 unless given. inf for singular matrices."""
+    if p is None or p in (2, -2):
+        check_matrices("linalg.cond", A)
+        sizes = checked_svd(A, False)[1]
+        if sizes.shape[-1] == 0:
+            return A.new_zeros(A.shape[:-2], dtype=A.dtype.to_real())
+        largest, least = sizes.select(-1, 0), sizes.select(-1, -1)
+        return least / largest if p == -2 else largest / least
+    if p not in ("fro", "nuc", 1, -1, np.inf, -np.inf):
+        raise OperationError.make("linalg.cond", f"linalg.cond got an invalid norm type: {p}")
+    check_matrices("linalg.cond", A, square=True)
+    norm = REGISTRY["linalg.matrix_norm"]
+    made, info = inv_ex(A)
+    singular = info != 0
+    regular = made.masked_fill(scalars(singular), 0)
+    return (norm(A, p) * norm(regular, p)).masked_fill(singular, float("inf"))
 
 
 def _vander_samples() -> Iterator[Sample]:

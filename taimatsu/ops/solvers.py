@@ -13,13 +13,14 @@ from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops import matrices
 from taimatsu.ops.base import REGISTRY, Sample, array, composite, register
-from taimatsu.ops.decompositions import checked_svd, eigvalsh, svdvals
+from taimatsu.ops.decompositions import NOT_CONVERGED, checked_svd, eigvalsh, svdvals
 from taimatsu.ops.elementwise import complex_array
 from taimatsu.ops.matrices import (
     MatrixOperation,
     adjoint,
     check_info,
     check_matrices,
+    failure,
     positive_definite,
     well_conditioned,
 )
@@ -103,7 +104,7 @@ def inverse(input: Any) -> Any:
 # -- determinants ----------------------------------------------------------------------------
 
 
-def _scalars(x: Any) -> Any:
+def scalars(x: Any) -> Any:
     """One number a matrix, to multiply matrices with."""
     return x.unsqueeze(-1).unsqueeze(-1)
 
@@ -124,7 +125,7 @@ class DetKernel(MatrixOperation):
         return np.linalg.det(A)
 
     def gradient(self, g: Any, out: Any, A: Any) -> Any:
-        return _scalars(g) * Cofactors.apply(A)
+        return scalars(g) * Cofactors.apply(A)
 
 
 @register
@@ -154,8 +155,8 @@ class Cofactors(MatrixOperation):
     def gradient(self, g: Any, out: Any, A: Any) -> Any:
         adjoints = InvKernel.apply(A)[0].mH
         trace = (g.mH @ adjoints).diagonal(0, -2, -1).sum(-1)
-        outer = _scalars(trace) * adjoints - adjoints @ g.mH @ adjoints
-        return _scalars(DetKernel.apply(A).conj()) * outer
+        outer = scalars(trace) * adjoints - adjoints @ g.mH @ adjoints
+        return scalars(DetKernel.apply(A).conj()) * outer
 
 
 @composite("linalg.det", methods=(), samples=_square_samples)
@@ -193,7 +194,7 @@ class SlogdetKernel(MatrixOperation):
             slope = turn if slope is None else slope + turn
         if slope is None:
             return A * 0
-        return _scalars(slope) * InvKernel.apply(A)[0].mH
+        return scalars(slope) * InvKernel.apply(A)[0].mH
 
 
 @composite("linalg.slogdet", methods=(), samples=_square_samples)
@@ -347,12 +348,14 @@ class PinvKernel(MatrixOperation):
 
     def infer(self, input: Meta, atol: Any, rtol: Any, *, hermitian: bool) -> Meta:
         check_matrices("linalg.pinv", input, square=hermitian)
-        *batch, m, n = input.shape
-        return meta((*batch, n, m), input.dtype)
+        limits = [x.shape for x in (atol, rtol) if isinstance(x, Meta)]
+        batch = broadcast_shapes(input.shape[:-2], *limits)
+        return meta((*batch, input.shape[-1], input.shape[-2]), input.dtype)
 
     def reference(self, input: np.ndarray, atol: Any, rtol: Any, *, hermitian: bool) -> np.ndarray:
         if not np.isfinite(input).all():
-            return np.full_like(np.swapaxes(input, -1, -2), np.nan)
+            batch = np.broadcast_shapes(input.shape[:-2], np.shape(atol), np.shape(rtol))
+            return np.full((*batch, input.shape[-1], input.shape[-2]), np.nan, input.dtype)
         if hermitian:
             s, u = np.linalg.eigh(input)
             vh = adjoint(u)
@@ -411,8 +414,11 @@ def pinv(
     Singular values up to max(atol, rtol * largest) count as zero; rtol is max(m, n) * eps, or 0
     where ``atol`` is given. ``rcond`` is the old name of ``rtol``.
     """
-    rtol = rcond if rtol is None else rtol
-    return PinvKernel.apply(A, _limit_tensor(atol), _limit_tensor(rtol), hermitian=bool(hermitian))
+    limits = _limit_tensor(atol), _limit_tensor(rcond if rtol is None else rtol)
+    made = PinvKernel.apply(A, *limits, hermitian=bool(hermitian))
+    if not hermitian and np.isnan(recorder.value(made.detach())).any():
+        raise failure("linalg.pinv", NOT_CONVERGED)
+    return made
 
 
 @composite("pinverse", samples=lambda: iter([Sample(array(3, 2)), Sample(array(2, 2, 3))]))
@@ -567,32 +573,3 @@ def tensorsolve(A: Any, B: Any, dims: tuple[int, ...] | None = None) -> Any:
             f"prod(self.shape[:other.ndim]), but got {columns} != {rows}",
         )
     return solve(A.reshape(rows, columns), B.reshape(rows)).reshape(shape)
-
-
-# -- conditions ------------------------------------------------------------------------------
-
-
-def _cond_samples() -> Iterator[Sample]:
-    for order in (None, 2, -2, 1, -1, np.inf, "fro", "nuc"):
-        yield Sample(SQUARE, order)
-    yield Sample(array(2, 4, 3))
-
-
-@composite("linalg.cond", methods=(), samples=_cond_samples)
-def cond(A: Any, p: Any = None) -> Any:
-    """norm(A) * norm(A^-1) in the matrix norm ``p``; 2 unless given. inf for singular matrices."""
-    if p is None or p in (2, -2):
-        check_matrices("linalg.cond", A)
-        sizes = checked_svd(A, False)[1]
-        if sizes.shape[-1] == 0:
-            return A.new_zeros(A.shape[:-2], dtype=A.dtype.to_real())
-        largest, least = sizes.select(-1, 0), sizes.select(-1, -1)
-        return least / largest if p == -2 else largest / least
-    if p not in ("fro", "nuc", 1, -1, np.inf, -np.inf):
-        raise OperationError.make("linalg.cond", f"linalg.cond got an invalid norm type: {p}")
-    check_matrices("linalg.cond", A, square=True)
-    norm = REGISTRY["linalg.matrix_norm"]
-    made, info = inv_ex(A)
-    singular = info != 0
-    regular = made.masked_fill(_scalars(singular), 0)
-    return (norm(A, p) * norm(regular, p)).masked_fill(singular, float("inf"))

@@ -134,6 +134,14 @@ def test_pinv_of_low_rank() -> None:
     assert tm.linalg.matrix_rank(a).item() == 2
 
 
+def test_pinv_with_a_limit_for_each_matrix() -> None:
+    a = tm.tensor([[1.0, 0.0], [0.0, 0.1]], dtype=tm.float64).requires_grad_(True)
+    made = tm.linalg.pinv(a, atol=tm.tensor([0.0, 0.5], dtype=tm.float64))
+    assert made.tolist() == [[[1.0, 0.0], [0.0, 10.0]], [[1.0, 0.0], [0.0, 0.0]]]
+    made.sum().backward()
+    assert a.grad.shape == (2, 2)
+
+
 def test_matrix_exp_of_large_norm() -> None:
     a = matrix(4, 4) * 20
     values, vectors = tm.linalg.eig(a)
@@ -157,6 +165,7 @@ NOT_FINITE = tm.full((2, 2), float("nan"))
         (lambda: tm.linalg.solve(SINGULAR, SINGULAR), "solver failed because the input matrix is"),
         (lambda: tm.linalg.cholesky(-SINGULAR), "the leading minor of order 1 is not positive-def"),
         (lambda: tm.linalg.svd(NOT_FINITE), "contained non-finite values"),
+        (lambda: tm.linalg.pinv(NOT_FINITE), "contained non-finite values"),
         (lambda: tm.linalg.eig(NOT_FINITE), "should not contain infs or NaNs"),
     ],
 )
