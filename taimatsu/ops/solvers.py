@@ -13,7 +13,7 @@ from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops import matrices
 from taimatsu.ops.base import REGISTRY, Sample, array, composite, register
-from taimatsu.ops.decompositions import NOT_CONVERGED, checked_svd, eigvalsh, svdvals
+from taimatsu.ops.decompositions import NOT_CONVERGED, eigvalsh, svdvals
 from taimatsu.ops.elementwise import complex_array
 from taimatsu.ops.matrices import (
     MatrixOperation,
