@@ -77,7 +77,7 @@ WANTED = [
         lambda r: r**2 / mp.expm1(r) if r else mp.mpf(0),
         -HALF_LN2,
         HALF_LN2,
-        {"32": 27.5, "wide": 36, "64": 58},
+        {"32": 26.5, "wide": 35, "64": 57},
     ),
     Wanted(
         "EXP2",
@@ -86,7 +86,7 @@ WANTED = [
         lambda r: r / mp.power(2, r),
         mp.mpf(-0.5),
         mp.mpf(0.5),
-        {"32": 27.5, "wide": 36, "64": 58},
+        {"32": 26.5, "wide": 35, "64": 57},
     ),
     Wanted(
         "LOG",
@@ -95,7 +95,7 @@ WANTED = [
         lambda f: f**3 / mp.log1p(f) if f else mp.mpf(0),
         LOG_LOW,
         LOG_HIGH,
-        {"32": 28, "wide": 38},
+        {"32": 26.5, "wide": 38},
     ),
     Wanted(
         "LOG_RATIO",

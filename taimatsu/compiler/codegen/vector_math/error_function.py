@@ -18,7 +18,6 @@ from taimatsu.compiler.codegen.vector_math.lanes import (
     Lanes,
     function,
     polynomial,
-    power_of_two,
     scale,
 )
 
@@ -38,9 +37,7 @@ def erf(x: Lanes) -> Lanes:
 def _single_complement(size: Lanes) -> Lanes:
     """erfc for sizes beyond 1, as accurate as its difference from 1 in float32 needs."""
     logarithm = polynomial(size.at_most(4.0) - 1, tables.ERFC_LOG["32"])
-    n, fraction = exp_parts(-logarithm)
-    power = power_of_two(n.at_least(-100.0))  # small sizes give anything
-    return fraction.times_plus(power, power)
+    return exp_parts(-logarithm).normal()
 
 
 @function
@@ -60,9 +57,7 @@ def _wide_complement(size: Lanes) -> Lanes:
     """erfc of a non-negative float32, in float64."""
     t = (size - CENTRE) / (size + CENTRE)
     smooth = polynomial(t, tables.ERFCX["wide"]) / (size + size + 1)
-    n, fraction = exp_parts(-(size * size), precision="wide")
-    power = power_of_two(n)
-    return smooth * fraction.times_plus(power, power)
+    return smooth * exp_parts(-(size * size), precision="wide").normal()
 
 
 def _complement(size: Lanes) -> Lanes:
@@ -77,4 +72,4 @@ def _complement(size: Lanes) -> Lanes:
     rest = (-quotient).times_plus(divisor.low, rest) / divisor.high
     square = two_product(size, size)
     n, fraction = exp_parts(-square.high, rest=-square.low)
-    return scale(quotient + quotient.times_plus(fraction, rest), n)
+    return scale(quotient + quotient.times_plus(fraction, rest), n.value)

@@ -13,11 +13,11 @@ from typing import NamedTuple
 from taimatsu.compiler.codegen.vector_math import coefficients as tables
 from taimatsu.compiler.codegen.vector_math.lanes import (
     Lanes,
+    Whole,
     function,
     nearest,
     nearest_multiple,
     polynomial,
-    power_of_two,
     scale,
 )
 
@@ -30,21 +30,32 @@ LOG2_E = 1.4426950408889634
 class Power(NamedTuple):
     """``2^exponent * (1 + fraction)``."""
 
-    exponent: Lanes
+    exponent: Whole
     fraction: Lanes
 
     def value(self, shift: int = 0) -> Lanes:
         """The number, times 2^shift."""
-        return scale(self.fraction + 1, self.exponent + shift if shift else self.exponent)
+        n = self.exponent.value
+        return scale(self.fraction + 1, n + shift if shift else n)
+
+    def normal_plus(self, addend: Lanes | float) -> Lanes:
+        """``addend`` plus the number, which is a normal one; 2^exponent + addend being exact."""
+        power = self.exponent.power_of_two()
+        return self.fraction.times_plus(power, power + addend)
+
+    def normal(self) -> Lanes:
+        """The number, where it is a normal one."""
+        power = self.exponent.power_of_two()
+        return self.fraction.times_plus(power, power)
 
 
-def reduced(x: Lanes) -> tuple[Lanes, Lanes, Lanes]:
+def reduced(x: Lanes) -> tuple[Whole, Lanes, Lanes]:
     """n, r and what rounding left out of r: ``x = n ln(2) + r + rest``."""
     n = nearest_multiple(x, LOG2_E)
     long, short = tables.LN2[x.precision]
-    start = (-n).times_plus(long, x)
-    r = (-n).times_plus(short, start)
-    return n, r, (-n).times_plus(short, start - r)
+    start = (-n.value).times_plus(long, x)
+    r = (-n.value).times_plus(short, start)
+    return n, r, (-n.value).times_plus(short, start - r)
 
 
 def exp_parts(x: Lanes, rest: Lanes | None = None, precision: str | None = None) -> Power:
@@ -76,7 +87,14 @@ def exp2(x: Lanes) -> Lanes:
     x = x.at_least(low).at_most(high)
     n = nearest(x)
     r = x - n
-    return Power(n, r * polynomial(r, tables.EXP2[x.precision])).value()
+    return scale((r * polynomial(r, tables.EXP2[x.precision])) + 1, n)
+
+
+def _expm1_parts(x: Lanes) -> tuple[Whole, Lanes]:
+    """n, and exp(r) - 1 with little more than its own rounding error: ``x = n ln(2) + r``."""
+    n, r, rest = reduced(x)
+    tail = polynomial(r, tables.EXP[x.precision])
+    return n, r + (r * r).times_plus(tail, rest)
 
 
 @function
@@ -87,12 +105,10 @@ def expm1(x: Lanes) -> Lanes:
     overflow before the result does.
     """
     low, high = (-26.0, 89.0) if x.bits == 32 else (-54.0, 710.0)
-    n, r, rest = reduced(x.at_least(low).at_most(high))
-    tail = polynomial(r, tables.EXP[x.precision])
-    near = r + (r * r).times_plus(tail, rest)
-    half = power_of_two(n - 1)
+    n, near = _expm1_parts(x.at_least(low).at_most(high))
+    half = n.power_of_two(shift=1)
     far = near.times_plus(half, half - 0.5) * 2
-    return (n == 0).where(near, far).copy_sign(x)
+    return (n.value == 0).where(near, far).copy_sign(x)
 
 
 @function
@@ -104,9 +120,9 @@ def sigmoid(x: Lanes) -> Lanes:
     """
     low, high, shift = (-87.0, 105.0, 32) if x.bits == 32 else (-700.0, 746.0, 100)
     n, fraction = exp_parts((-x).at_least(low).at_most(high))
-    large = n > high
+    large = n.value > high
     numerator = large.where(x.like(2.0**-shift), 1)
-    power = power_of_two(n - large.where(x.like(shift), 0))
+    power = n.power_of_two(large.where(x.like(shift), 0))
     tall = power > numerator
     smaller, larger = tall.where(numerator, power), tall.where(power, numerator)
     return numerator / (fraction.times_plus(power, smaller) + larger)
@@ -137,7 +153,5 @@ def tanh(x: Lanes) -> Lanes:
     square = size * size
     near = (size * square).times_plus(polynomial(square, tables.TANH[x.precision]), size)
     double = (size + size).at_most(20.0 if x.bits == 32 else 40.0)
-    n, fraction = exp_parts(double)
-    power = power_of_two(n)
-    far = 1 - 2 / fraction.times_plus(power, power + 1)
+    far = 1 - 2 / exp_parts(double).normal_plus(1)
     return (size < 0.55).where(near, far).copy_sign(x)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -254,6 +254,11 @@ class Lanes:
         """Integers of another size: cut, or with zeros in front."""
         if bits == self.bits:
             return self
+        if (self.bits, bits) == (64, 32) and self.count is not None:
+            # As a choice of every second half this is one instruction for two registers.
+            halves = ir.VectorType(ir.IntType(32), 2 * self.count)
+            value = self.made(self.builder.bitcast(self.value, halves))
+            return self.made(_shuffled(value, value, range(0, 2 * self.count, 2)))
         write = self.builder.trunc if bits < self.bits else self.builder.zext
         return self.made(write(self.value, self.type_of(ir.IntType(bits))))
 
@@ -301,19 +306,27 @@ def nearest(x: Lanes) -> Lanes:
     return (x + rounder) - rounder
 
 
-def nearest_multiple(x: Lanes, factor: float) -> Lanes:
+class Whole(NamedTuple):
+    """Integral floats, within the range of ``nearest``."""
+
+    value: Lanes
+    moved: Lanes  # the value plus ROUNDER plus the exponent's bias: its low bits are an integer's
+
+    def low_bits(self) -> Lanes:
+        """The bits of the value plus the exponent's bias; those above the mantissa's are noise."""
+        return self.moved.as_bits()
+
+    def power_of_two(self, shift: Lanes | Number = 0) -> Lanes:
+        """2^(value - shift), where that is a normal number."""
+        moved = self.moved - shift if isinstance(shift, Lanes) or shift else self.moved
+        return (moved.as_bits() << MANTISSA_BITS[moved.bits]).as_float()
+
+
+def nearest_multiple(x: Lanes, factor: float) -> Whole:
     """The nearest integers to ``x * factor``, or where that is close to a half, a neighbour."""
-    rounder = ROUNDER[x.bits]
-    return x.times_plus(factor, rounder) - rounder
-
-
-def small_integer(n: Lanes) -> Lanes:
-    """The low bits of integral floats within the range of ``nearest``, as integers.
-
-    All bits above the mantissa's are those of the addend, so that only masked or shifted-out
-    results are of use.
-    """
-    return (n + ROUNDER[n.bits]).as_bits()
+    rounder = ROUNDER[x.bits] + EXPONENT_BIAS[x.bits]
+    moved = x.times_plus(factor, rounder)
+    return Whole(moved - rounder, moved)
 
 
 def power_of_two(n: Lanes) -> Lanes:

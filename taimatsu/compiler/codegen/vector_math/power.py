@@ -6,7 +6,7 @@ from llvmlite import ir
 
 from taimatsu.compiler.codegen.vector_math.double_word import Pair, times
 from taimatsu.compiler.codegen.vector_math.exponential import EXP_HIGH, EXP_LOW, exp_parts
-from taimatsu.compiler.codegen.vector_math.lanes import FUNCTIONS, Lanes, power_of_two
+from taimatsu.compiler.codegen.vector_math.lanes import FUNCTIONS, Lanes
 from taimatsu.compiler.codegen.vector_math.logarithm import log_pair, natural, parts
 from taimatsu.compiler.codegen.vector_math.rounding import round_half_even
 from taimatsu.ir.target import Target
@@ -69,9 +69,8 @@ def _of_magnitudes(size: Lanes, y: Lanes) -> Lanes:
         exponent, mantissa = parts(wide)
         product = y * _limits(wide, natural(exponent, mantissa - 1, "wide"))
         bounded = product.at_least(-150.0).at_most(150.0)
-        n, fraction = exp_parts(bounded, precision="wide")
-        # Far from float64's limits, so the exponent is added at once, and rounding comes last.
-        return _times_power(n, fraction).to_single()
+        # Far from float64's limits: the number is normal, and is rounded once, when it is cut.
+        return exp_parts(bounded, precision="wide").normal().to_single()
     log = log_pair(Pair(size, size.like(0)))
     product_high, product_low = times(Pair(_limits(size, log.high), log.low), Pair(y, y.like(0)))
     coarse = y * _limits(size, log.high)
@@ -83,11 +82,6 @@ def _of_magnitudes(size: Lanes, y: Lanes) -> Lanes:
 def _limits(size: Lanes, log: Lanes) -> Lanes:
     log = (size < INFINITY).where(log, size)
     return (size == 0).where(-INFINITY, log)
-
-
-def _times_power(n: Lanes, fraction: Lanes) -> Lanes:
-    power = power_of_two(n)
-    return fraction.times_plus(power, power)
 
 
 def pow_constant(

@@ -27,7 +27,6 @@ from taimatsu.compiler.codegen.vector_math.lanes import (
     DOUBLE,
     Lanes,
     nearest_multiple,
-    small_integer,
 )
 
 TWO_OVER_PI = 0.6366197723675814
@@ -47,8 +46,8 @@ def reduced(size: Lanes, short: bool = False) -> Angle:
 
     ``short`` asks for float32's accuracy only: the low part of the rest is 0.
     """
-    n = nearest_multiple(size, TWO_OVER_PI)
-    quarter = small_integer(n)
+    whole = nearest_multiple(size, TWO_OVER_PI)
+    quarter, n = whole.low_bits() + 1, whole.value  # the exponent's bias is -1 modulo 4
     first, second, third = tables.HALF_PI["64"]
     rest = minus_product(size, n, size.like(first))
     if short:

@@ -26,20 +26,20 @@ def _reduced(x: Lanes) -> tuple[Pair, Lanes]:
 
 
 def _sine(r: Pair, square: Lanes) -> Lanes:
-    tail = r.high * square * polynomial(square, tables.SIN[square.precision])
+    cube, tail = r.high * square, polynomial(square, tables.SIN[square.precision])
     if square.bits == 32:
-        return r.high + tail  # the low part is dead code here, and in _cosine
-    return r.high + (tail + r.low.times_plus(square * -0.5, r.low))
+        return cube.times_plus(tail, r.high)
+    return r.high + cube.times_plus(tail, r.low.times_plus(square * -0.5, r.low))
 
 
 def _cosine(r: Pair, square: Lanes) -> Lanes:
+    tail = polynomial(square, tables.COS[square.precision])
+    if square.bits == 32:
+        return (square * square).times_plus(tail, square.times_plus(-0.5, 1))
     half = square * 0.5
     near = 1 - half
-    tail = square * square * polynomial(square, tables.COS[square.precision])
-    rest = (1 - near) - half  # what rounding left out of near
-    if square.bits == 64:
-        rest = (-r.high).times_plus(r.low, rest)
-    return near + (rest + tail)
+    rest = (-r.high).times_plus(r.low, (1 - near) - half)  # with what rounding left out of near
+    return near + (square * square).times_plus(tail, rest)
 
 
 def _sine_at(r: Pair, quarter: Lanes) -> Lanes:
@@ -69,13 +69,17 @@ def tan(x: Lanes) -> Lanes:
     (high, low), quarter = _reduced(x)
     square = high * high
     tail = high * square * polynomial(square, tables.TAN[x.precision])
-    near = high + tail
     odd = (quarter & 1) != 0
-    rest = (high - near) + tail + low.times_plus(near * near, low)
-    inverse = -1 / near
-    residue = minus_product(near.like(1), -inverse, near)
-    inverse = inverse + inverse * inverse.times_plus(rest, residue)
-    value = odd.where(inverse, near + rest)
+    if x.bits == 32:
+        near = high + (tail + low.times_plus(square, low))
+        value = odd.where(-1 / near, near)
+    else:
+        near = high + tail
+        rest = (high - near) + tail + low.times_plus(near * near, low)
+        inverse = -1 / near
+        residue = minus_product(near.like(1), -inverse, near)
+        inverse = inverse + inverse * inverse.times_plus(rest, residue)
+        value = odd.where(inverse, near + rest)
     return value.with_sign(x.sign())
 
 
