@@ -42,38 +42,46 @@ def apply(operation: Any, inputs: tuple, attributes: dict[str, Any] = _NONE) -> 
 
     ``inputs`` are tensors, Python numbers or None; ``attributes`` must be hashable.
     """
-    while True:
-        recording = current()
-        if recording.begin is None:
-            recording.begin = (operation, call_site())
-        arguments: list = []
-        key = _key(recording, operation, inputs, attributes, arguments)
-        if operation.checked:
-            _check_values(operation, inputs, attributes)
-        state = recording.state
-        if state is CLOSED or recording.done:
-            continue  # bringing an input in has carried it out
-        following = state.edges.get(key)
+    recording = current()
+    if recording.begin is None:
+        recording.begin = (operation, call_site())
+    arguments: list = []
+    key = _key(recording, operation, inputs, attributes, arguments)
+    if operation.checked:
+        _check_values(operation, inputs, attributes)
+    state = recording.state
+    if state is CLOSED or recording.done:
+        return _again(operation, inputs, attributes)  # carried out while inputs came in
+    following = state.edges.get(key)
+    if following is None:
+        following = _slow(recording, operation, inputs, attributes, key)
         if following is None:
-            following = _slow(recording, operation, inputs, attributes, key)
-            if following is None:
-                continue
-        results, items = _results(recording, following)
-        if type(state.edges) is Missing:
-            with LOCK:
-                if recording.state is not state:
-                    continue
-                recording.state = following
-                recording.items += (*items, *arguments)
-        else:
-            items += arguments
+            return _again(operation, inputs, attributes)
+    results, items = _results(recording, following)
+    if type(state.edges) is Missing:
+        with LOCK:
             if recording.state is not state:
-                continue  # another thread carried the recording out meanwhile
+                return _again(operation, inputs, attributes)
             recording.state = following
-            recording.items += items
-        if config.eager or recording.must_run:
-            recording.run()
-        return results
+            recording.items += (*items, *arguments)
+    else:
+        items += arguments
+        if recording.state is not state:
+            return _again(operation, inputs, attributes)  # another thread carried it out
+        recording.state = following
+        recording.items += items
+    if config.eager or recording.must_run:
+        recording.run()
+    return results
+
+
+def _again(operation: Any, inputs: tuple, attributes: dict) -> Any:
+    """Records the operation where the recording was carried out meanwhile.
+
+    Nobody else can do so now: threads that share inputs do not take them from one another forever.
+    """
+    with LOCK:
+        return apply(operation, inputs, attributes)
 
 
 def _key(
@@ -452,12 +460,13 @@ def binary_method(operation: Any, general: Callable) -> Callable:
         second = other.__class__
         try:
             if self._recording is recording:
+                first = self._tid  # read at once: another thread may take the tensor over
                 storage = _new_storage(Storage)
                 if second is float or second is int:
-                    key = (operation, recording.mode, self._tid, second)
+                    key = (operation, recording.mode, first, second)
                     items: tuple = (storage, other)
                 elif other._recording is recording:
-                    key = (operation, recording.mode, self._tid, other._tid)
+                    key = (operation, recording.mode, first, other._tid)
                     items = (storage,)
                 else:
                     return general(self, other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import os
 import sys
 import threading
 from typing import Any
@@ -14,8 +15,8 @@ from taimatsu import dtypes
 from taimatsu.config import config
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import meta as make_meta
-from taimatsu.recorder.base import TensorBase, counter_of, registered
 from taimatsu.recorder import state as state_module
+from taimatsu.recorder.base import TensorBase, counter_of, registered
 from taimatsu.recorder.forget import forget
 from taimatsu.recorder.state import INPUT, STATISTICS, WRITE, Info, State, build_graph
 from taimatsu.storage import SNAPSHOT_LIMIT, Storage, is_exposed, window
@@ -150,7 +151,10 @@ class Recording:
     # -- inputs ----------------------------------------------------------------------------
 
     def bring_in(self, tensor: TensorBase, for_write: bool = False) -> int:
-        """The tensor's number in this recording; enters it as an input if it is not known."""
+        """The tensor's number in this recording; enters it as an input if it is not known.
+
+        Under LOCK, so that no other thread carries the recording out in between.
+        """
         if tensor._recording is self:
             return tensor._tid
         registered.refresh_view(tensor)
@@ -158,10 +162,12 @@ class Recording:
             return tensor._tid
         storage = tensor._storage
         owner = storage.recording
-        if owner is not self and owner is not None and storage.buffer is None:
-            owner.run()
+        if owner is not self and owner is not None and not owner.done:
+            owner.run()  # another thread's: it makes the value, or has yet to read the present one
         if storage.buffer is None and owner is not self:
             raise _lost(storage)
+        if self.state is CLOSED:
+            return -1  # carried out meanwhile: the caller sees it and begins again
         known = owner is self
         passing = False
         if not known and not for_write and is_exposed(storage):
@@ -233,10 +239,11 @@ class Recording:
         """Carries out what was recorded; afterwards every storage in use is concrete."""
         with LOCK:
             self.lock.acquire()
-        try:
-            if self.done:
-                return
             final, self.state = self.state, CLOSED  # one step: the fast paths see either
+            _running.add(self)
+        try:
+            if self.done or final is CLOSED:
+                return
             self.tape.state = final
             try:
                 self._execute(final)
@@ -250,6 +257,7 @@ class Recording:
                 raise
             self._close(final)
         finally:
+            _running.discard(self)
             self.lock.release()
         if STATISTICS.live > state_module.TRIE_LIMIT:
             with LOCK:
@@ -439,6 +447,20 @@ def _sole_counts() -> tuple[int, int]:
 
 
 _SOLE, _TAPE_SOLE = _sole_counts()
+
+
+_running: set[Recording] = set()  # being carried out, by some thread
+
+
+def _before_fork() -> None:
+    """No other thread may be half-way through a program: the child would never see its end."""
+    LOCK.acquire()
+    for recording in tuple(_running):
+        with recording.lock:
+            pass
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=LOCK.release, after_in_child=LOCK.release)
 
 
 class Local(threading.local):

@@ -15,7 +15,7 @@ import taimatsu
 from taimatsu import recorder
 from taimatsu.config import config
 
-SEEDS = range(200)
+SEEDS = range(120)
 # Where gradients of gradients are summed over several recordings, the order of a sum is not fixed.
 FIRST_ORDER = tuple(kind for kind in KINDS if kind != "second_order")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -71,7 +71,7 @@ def test_eager_gives_the_same_bits(seed: int) -> None:
     assert_all(same, run_eagerly(program), program.run(taimatsu))
 
 
-@pytest.mark.parametrize("seed", range(1000, 1012))
+@pytest.mark.parametrize("seed", range(1000, 1006))
 def test_a_flush_anywhere_changes_no_bit(seed: int) -> None:
     program = Program(seed, kinds=FIRST_ORDER)
     want = program.run(taimatsu)
@@ -85,7 +85,7 @@ def test_a_flush_anywhere_changes_no_bit(seed: int) -> None:
         assert_all(same, want, program.run(taimatsu, flush_after))
 
 
-@pytest.mark.parametrize("seed", range(2000, 2030))
+@pytest.mark.parametrize("seed", range(2000, 2020))
 def test_collected_garbage_and_held_frames_change_no_bit(seed: int) -> None:
     program = Program(seed)
     want = program.run(taimatsu)
@@ -105,7 +105,7 @@ def test_collected_garbage_and_held_frames_change_no_bit(seed: int) -> None:
     assert_all(same, want, program.run(taimatsu, disturb))
 
 
-@pytest.mark.parametrize("seed", range(3000, 3030))
+@pytest.mark.parametrize("seed", range(3000, 3020))
 def test_the_second_run_of_a_program_gives_the_same_bits(seed: int) -> None:
     """It takes known edges and replays what the first one captured."""
     program = Program(seed)
