@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from taimatsu.runtime import elf
@@ -36,16 +37,11 @@ _HOST_MACHINES = {
 class LoadedObject:
     """Code in memory; ``symbols`` has the addresses of its global names."""
 
-    __slots__ = ("__weakref__", "_arena", "_begin", "_end", "_loader", "symbols")
+    __slots__ = ("__weakref__", "_place", "symbols")
 
-    def __init__(
-        self, loader: Loader, arena: _Arena, begin: int, end: int, symbols: dict[str, int]
-    ) -> None:
+    def __init__(self, place: _Place, symbols: dict[str, int]) -> None:
         self.symbols = symbols
-        self._loader = loader
-        self._arena = arena
-        self._begin = begin
-        self._end = end
+        self._place = place
 
     def address(self, name: str) -> int:
         """Where a function is. LoadError for a name that the object does not define."""
@@ -61,11 +57,19 @@ class LoadedObject:
         function.owner = self
         return function
 
-    def __del__(self) -> None:
-        self._loader.released.append((self._arena, self._begin, self._end))
-        self._loader.free_released()
 
+class _Place(int):
+    """The address of loaded code, which goes when this object does.
 
+    It has no attributes, so the garbage collector does not know it and cannot finalize it early:
+    where code and its users are garbage together, the users' ``__del__`` (which may wait for code
+    that runs) all come before this one.
+    """
+
+    __slots__ = ()
+
+    def __del__(self, users: dict[int, Loader] = {}) -> None:  # noqa: B006
+        loader = users.pop(int(self), None)
 class _Arena:
     """A mapping, and the runs of its pages that nothing lies in, in ascending order."""
 
