@@ -7,14 +7,14 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
+from taimatsu.compiler.codegen.emit import Emitter
 from taimatsu.ir.target import Target
+from taimatsu.runtime import loader
 
-llvm.initialize_all_targets()
-llvm.initialize_all_asmprinters()
+emitter = functools.cache(Emitter)
 
 COUNT, BYTE = ir.IntType(64), ir.IntType(8)
 TYPES = {
@@ -75,39 +75,28 @@ def write_kernel(
 
 
 class Compiled:
-    """A compiled module; ``run`` calls one of its kernels on arrays."""
+    """A compiled module, through the passes and the loader that kernels go through."""
 
     def __init__(self, module: ir.Module, target: Target) -> None:
-        parsed, machine = optimised(module, target)
-        self.assembly = machine.emit_assembly(parsed)
-        self.engine = llvm.create_mcjit_compiler(parsed, machine)
-        self.engine.finalize_object()
+        self.assembly = emit_assembly(module, target)
+        self.object = loader.load(emitted(module, target, "object"))
 
     def prepared(self, name: str, out: np.ndarray, *inputs: np.ndarray) -> Callable[[], None]:
         """A call of a kernel on these arrays."""
-        address = self.engine.get_function_address(name)
-        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (1 + len(inputs)), ctypes.c_int64)
+        kinds = [ctypes.c_void_p] * (1 + len(inputs))
+        function = self.object.function(name, None, *kinds, ctypes.c_int64)
         arguments = [array.ctypes.data for array in (out, *inputs)]
-        return functools.partial(kind(address), *arguments, out.size)
+        return functools.partial(function, *arguments, out.size)
 
     def run(self, name: str, out: np.ndarray, *inputs: np.ndarray) -> np.ndarray:
         self.prepared(name, out, *inputs)()
         return out
 
 
+def emitted(module: ir.Module, target: Target, output: str) -> bytes:
+    return emitter().emit(str(module), target.triple, target.cpu, target.llvm_features, output)
+
+
 def emit_assembly(module: ir.Module, target: Target) -> str:
     """The assembly of a module, for any machine."""
-    parsed, machine = optimised(module, target)
-    return machine.emit_assembly(parsed)
-
-
-def optimised(module: ir.Module, target: Target) -> tuple[llvm.ModuleRef, llvm.TargetMachine]:
-    machine = llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.llvm_features, opt=2, reloc="pic", codemodel="small"
-    )
-    parsed = llvm.parse_assembly(str(module))
-    parsed.verify()
-    options = llvm.create_pipeline_tuning_options(speed_level=1)
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(parsed, builder)
-    return parsed, machine
+    return emitted(module, target, "assembly").decode()
