@@ -353,11 +353,11 @@ def test_constant_exponents(exponent: float) -> None:
 def test_every_width_gives_the_same_bits(dtype: Any) -> None:
     """A loop's remainder may be done by scalars."""
     widest = HOST.lanes(np.dtype(dtype).itemsize)
-    widths = [0, widest // 2, 2 * widest]
+    widths = [0, 5, widest // 2, 2 * widest, 3 * widest]
     others = [compile_for(HOST, dtype, lanes) for lanes in widths]
-    x = (singles() if dtype is np.float32 else doubles())[:16_384]
-    x = np.resize(x, -(-x.size // 32) * 32)
-    two = tuple(np.resize(values, -(-values.size // 32) * 32) for values in points(dtype))
+    multiple = math.lcm(*filter(None, widths))
+    x = np.resize((singles() if dtype is np.float32 else doubles())[:16_384], 32 * multiple)
+    two = tuple(np.resize(values, 32 * multiple) for values in points(dtype))
     for name in vector_math.FUNCTIONS:
         inputs = two if name in BINARY or name in REMAINDERS else (x,)
         expected = computed("host", name, *inputs)

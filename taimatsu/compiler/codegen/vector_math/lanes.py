@@ -255,7 +255,8 @@ class Lanes:
         if bits == self.bits:
             return self
         if (self.bits, bits) == (64, 32) and self.count is not None:
-            # As a choice of every second half this is one instruction for two registers.
+            # As a choice of every second half (little-endian, as all targets are) this is one
+            # instruction for two registers.
             halves = ir.VectorType(ir.IntType(32), 2 * self.count)
             value = self.made(self.builder.bitcast(self.value, halves))
             return self.made(_shuffled(value, value, range(0, 2 * self.count, 2)))
@@ -341,8 +342,8 @@ def scale(x: Lanes, n: Lanes) -> Lanes:
     AVX-512 has an instruction. Otherwise 2^n is taken in two factors, of which the first leaves
     the number normal: so only the second product rounds, and underflow is gradual.
     """
-    size = x.bits * (x.count or 0)
-    if x.target.has("avx512f") and size and size % 512 == 0:
+    registers, rest = divmod(x.bits * (x.count or 0), 512)
+    if x.target.has("avx512f") and not rest and registers.bit_count() == 1:
         return joined([_scalef(*pair) for pair in zip(pieces(x), pieces(n), strict=True)])
     bias = EXPONENT_BIAS[x.bits]
     first = n.at_most(bias - 1).at_least(12 - bias)
@@ -385,8 +386,8 @@ def _shuffled(a: Lanes, b: Lanes, order: range) -> ir.Value:
 # -- the functions' outer form ---------------------------------------------------------------
 
 Formula = Callable[..., Lanes]
-Emitter = Callable[..., ir.Value]
-FUNCTIONS: dict[str, Emitter] = {}
+Writer = Callable[..., ir.Value]  # (builder, target, *values)
+FUNCTIONS: dict[str, Writer] = {}
 
 
 def function(formula: Formula) -> Formula:

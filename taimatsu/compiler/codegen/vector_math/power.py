@@ -36,7 +36,7 @@ def pow(builder: ir.IRBuilder, target: Target, x: ir.Value, y: ir.Value) -> ir.V
     whole = round_half_even(exponent) == exponent
     odd = whole & (round_half_even(half) != half)
     wide = exponent.to_double() if base.bits == 32 else exponent
-    return _power(base, wide, whole, odd).value
+    return _power(base, wide, odd, whole).value
 
 
 FUNCTIONS["pow"] = pow
@@ -46,18 +46,18 @@ def _with_integers(base: Lanes, exponent: Lanes) -> Lanes:
     """Integer exponents; their last bit is read before it is lost in rounding."""
     kind = exponent.type_of(ir.DoubleType())
     wide = exponent.made(exponent.builder.sitofp(exponent.value, kind))
-    odd = (exponent & 1) != 0
-    return _power(base, wide, (wide == wide) | odd, odd)
+    return _power(base, wide, odd=(exponent & 1) != 0)
 
 
-def _power(x: Lanes, y: Lanes, whole: Lanes, odd: Lanes) -> Lanes:
-    """The power, y in float64; whether it is an integer, and an odd one, is known."""
+def _power(x: Lanes, y: Lanes, odd: Lanes, whole: Lanes | None = None) -> Lanes:
+    """The power, y in float64; where it is odd, and where a whole number (everywhere if None)."""
     size = x.magnitude()
     result = _of_magnitudes(size, y)
     negative = x.as_bits() >= x.sign_bit
     sign = (negative & odd).where(x.like(-0.0).as_bits(), 0)
     result = (size == 1).where(1, result).with_sign(sign)
-    result = ((x < 0) & (size < INFINITY) & ~whole).where(NAN, result)
+    if whole is not None:
+        result = ((x < 0) & (size < INFINITY) & ~whole).where(NAN, result)
     result = ((x != x) | (y != y)).where(NAN, result)
     return ((x == 1) | (y == 0)).where(1, result)
 
