@@ -302,6 +302,8 @@ class State:
             return  # PyTorch's version counter stays with the old views
         others = [x, *[v for v in self.values if v.shape == x.shape and v.dtype == x.dtype]]
         x.data = self.rng.choice(others).detach().clone()
+        # What was saved before goes on sharing PyTorch's version counter, and would see writes.
+        self.kinds = tuple(kind for kind in self.kinds if kind != "update")
 
     def toggle(self) -> None:
         """Not with views: PyTorch has them require gradients that they never get."""
@@ -402,7 +404,7 @@ class State:
         if self.same_versions:
             found += [v._version for v in self.values]
         for leaf in self.leaves:
-            found.append(None if leaf.grad is None else leaf.grad.numpy().copy())
+            found.append(None if leaf.grad is None else leaf.grad.detach().numpy().copy())
         found += [a.copy() for a in self.arrays]
         return found + self.seen
 

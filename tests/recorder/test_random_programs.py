@@ -15,7 +15,7 @@ import taimatsu
 from taimatsu import recorder
 from taimatsu.config import config
 
-SEEDS = range(120)
+SEEDS = range(100)
 # Where gradients of gradients are summed over several recordings, the order of a sum is not fixed.
 FIRST_ORDER = tuple(kind for kind in KINDS if kind != "second_order")
 pytestmark = pytest.mark.filterwarnings("ignore")
