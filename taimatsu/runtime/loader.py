@@ -17,9 +17,11 @@ import mmap
 import os
 import sys
 import threading
+import weakref
 from collections import deque
-from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from taimatsu.runtime import elf
 from taimatsu.runtime.elf import LoadError
@@ -37,11 +39,11 @@ _HOST_MACHINES = {
 class LoadedObject:
     """Code in memory; ``symbols`` has the addresses of its global names."""
 
-    __slots__ = ("__weakref__", "_place", "symbols")
+    __slots__ = ("__weakref__", "code", "symbols")
 
-    def __init__(self, place: _Place, symbols: dict[str, int]) -> None:
+    def __init__(self, code: np.ndarray, symbols: dict[str, int]) -> None:
+        self.code = code  # its bytes; they stay as long as this array does
         self.symbols = symbols
-        self._place = place
 
     def address(self, name: str) -> int:
         """Where a function is. LoadError for a name that the object does not define."""
@@ -58,18 +60,20 @@ class LoadedObject:
         return function
 
 
-class _Place(int):
-    """The address of loaded code, which goes when this object does.
+class _Watch(weakref.ref):
+    """Tells when the array over an object's code goes.
 
-    It has no attributes, so the garbage collector does not know it and cannot finalize it early:
-    where code and its users are garbage together, the users' ``__del__`` (which may wait for code
-    that runs) all come before this one.
+    The garbage collector knows no arrays: where code and its users are garbage together, the
+    users' ``__del__`` (which may wait for code that runs) all come before the array goes, which
+    would not hold of a ``__del__`` here.
     """
 
-    __slots__ = ()
+    __slots__ = ("arena", "begin", "end")
+    arena: _Arena
+    begin: int
+    end: int
 
-    def __del__(self, users: dict[int, Loader] = {}) -> None:  # noqa: B006
-        loader = users.pop(int(self), None)
+
 class _Arena:
     """A mapping, and the runs of its pages that nothing lies in, in ascending order."""
 
@@ -113,7 +117,8 @@ class Loader:
     """The arenas of this process."""
 
     def __init__(self) -> None:
-        self.released: deque[tuple[_Arena, int, int]] = deque()
+        self._released: deque[_Watch] = deque()
+        self._watches: dict[int, _Watch] = {}  # by address
         self._lock = threading.Lock()
         self._arenas: list[_Arena] = []
 
@@ -136,8 +141,9 @@ class Loader:
             except LoadError:
                 self._give_back(arena, begin, begin + size)
                 raise
+            code = self._watched(arena, begin, begin + size)
         symbols = {name: address + offset for name, offset in image.symbols.items()}
-        return LoadedObject(self, arena, begin, begin + size, symbols)
+        return LoadedObject(code, symbols)
 
     def mapped(self) -> int:
         """The bytes of address space that the arenas take."""
@@ -156,6 +162,18 @@ class Loader:
             finally:
                 self._lock.release()
 
+    def _watched(self, arena: _Arena, begin: int, end: int) -> np.ndarray:
+        code = np.frombuffer(arena.memory, np.uint8, end - begin, begin)
+        code.flags.writeable = False
+        watch = _Watch(code, self._on_release)
+        watch.arena, watch.begin, watch.end = arena, begin, end
+        self._watches[arena.address + begin] = watch
+        return code
+
+    def _on_release(self, watch: _Watch) -> None:
+        self._released.append(watch)
+        self.free_released()
+
     def _take(self, size: int) -> tuple[_Arena, int]:
         for arena in self._arenas:
             begin = arena.take(size)
@@ -168,8 +186,10 @@ class Loader:
         return arena, begin
 
     def _free_released(self) -> None:
-        while self.released:
-            self._give_back(*self.released.popleft())
+        while self._released:
+            watch = self._released.popleft()
+            del self._watches[watch.arena.address + watch.begin]
+            self._give_back(watch.arena, watch.begin, watch.end)
 
     def _give_back(self, arena: _Arena, begin: int, end: int) -> None:
         with contextlib.suppress(LoadError):  # pages that stay as they are are not used again

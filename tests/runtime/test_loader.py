@@ -167,6 +167,28 @@ def test_code_lives_as_long_as_its_owner_or_a_function(loader, compile_ir):
     assert loader.mapped() == 0, "the last one to go takes the arena along"
 
 
+def test_code_outlives_the_finalizers_of_its_users(loader, compile_ir):
+    """Garbage that holds code and calls it one last time."""
+    called = []
+
+    class User:
+        def __init__(self, function) -> None:
+            self.function = function
+            self.itself = self
+
+        def __del__(self) -> None:
+            called.append(self.function(3))
+
+    loaded = loader.load(compile_ir(MODULE))
+    users = [User(loaded.function("look_up", F64, I64)) for _ in range(3)]
+    users[0].all = users
+    del loaded, users
+    gc.collect()
+    assert called == [4.5] * 3
+    gc.collect()
+    assert loader.mapped() == 0
+
+
 def test_many_objects_share_an_arena_and_their_pages_are_used_again(loader, compile_ir):
     code = compile_ir(MODULE)
     held = [loader.load(code) for _ in range(400)]
