@@ -49,8 +49,9 @@ def erfc(x: Lanes) -> Lanes:
         return (x < 0).where(2 - wide, wide).to_single()
     far = _complement(size.at_most(28.0))
     far = (x < 0).where(2 - far, far)
-    near = 1 - x.times_plus(polynomial(x * x, tables.ERF["64"]), x)
-    return (size < 0.47).where(near, far)
+    high, low = fast_two_sum(x.like(1), -x)
+    near = high + (-x).times_plus(polynomial(x * x, tables.ERF["64"]), low)
+    return (size < 0.8).where(near, far)
 
 
 def _wide_complement(size: Lanes) -> Lanes:

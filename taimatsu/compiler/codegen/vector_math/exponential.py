@@ -63,11 +63,13 @@ def exp_parts(x: Lanes, rest: Lanes | None = None, precision: str | None = None)
 
     ``precision`` is ``"wide"`` for float64 lanes of which a float32 result is made.
     """
-    n, r, _ = reduced(x)
-    if rest is not None:
-        r = r + rest
+    n, r, left = reduced(x)
     tail = polynomial(r, tables.EXP[precision or x.precision])
-    return Power(n, (r * r).times_plus(tail, r))
+    if rest is None:
+        return Power(n, (r * r).times_plus(tail, r))
+    tail = r * r * tail
+    left = left + rest
+    return Power(n, r + (tail + left.times_plus(r + tail, left)))
 
 
 def bounded(x: Lanes) -> Lanes:
