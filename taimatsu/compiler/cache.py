@@ -17,7 +17,6 @@ import stat
 import sys
 import threading
 import time
-import weakref
 from collections import OrderedDict
 from pathlib import Path
 
@@ -31,6 +30,8 @@ MEMORY_BYTES = 64 * MIB  # what is kept in memory where there is no folder
 FRESH_SECONDS = 3600  # an entry used this recently is not marked as used again
 STALE_SECONDS = 3600  # a temporary file this old was left by a process that died
 OFF = frozenset({"0", "off", "none"})
+
+_lock = threading.RLock()  # finalizers of garbage may come back here
 
 
 def key_of(ir: str, target_key: str, output: str = "object") -> str:
@@ -65,14 +66,12 @@ class ObjectCache:
     def __init__(self, folder: str | os.PathLike[str] | None, limit: int = 512 * MIB) -> None:
         self.folder = None if folder is None else Path(folder)
         self.limit = limit
-        self._lock = threading.Lock()
         self._memory: OrderedDict[str, bytes] = OrderedDict()
         self._memory_bytes = 0
         self._unchecked = limit  # bytes written since the folder's size was last looked at
         self._readable = self.folder is not None
         self._writable = self.folder is not None
         self._prepared = False
-        _caches.add(self)
 
     def get(self, key: str) -> bytes | None:
         """The object, or None. A broken entry is removed, and counts as absent."""
@@ -90,7 +89,7 @@ class ObjectCache:
                     return code
                 with contextlib.suppress(OSError):
                     path.unlink()
-        with self._lock:
+        with _lock:
             code = self._memory.get(key)
             if code is not None:
                 self._memory.move_to_end(key)
@@ -115,7 +114,7 @@ class ObjectCache:
 
     def clear(self) -> None:
         """Removes all entries."""
-        with self._lock:
+        with _lock:
             self._memory.clear()
             self._memory_bytes = 0
         for _, _, path in self._entries():
@@ -146,7 +145,7 @@ class ObjectCache:
             self._give_up_writing(reason)
 
     def _give_up_writing(self, reason: object) -> None:
-        with self._lock:
+        with _lock:
             told, self._writable = not self._writable, False
         if not told:
             _say_memory_only(f"{self.folder}: {reason}")
@@ -190,7 +189,7 @@ class ObjectCache:
         The folder is read at the first write, and then whenever this process has written a
         sixteenth of the limit.
         """
-        with self._lock:
+        with _lock:
             self._unchecked += written
             if self._unchecked <= self.limit // 16:
                 return
@@ -210,7 +209,7 @@ class ObjectCache:
     # Memory.
 
     def _keep_in_memory(self, key: str, code: bytes) -> None:
-        with self._lock:
+        with _lock:
             self._memory_bytes -= len(self._memory.pop(key, b""))
             self._memory[key] = code
             self._memory_bytes += len(code)
@@ -263,14 +262,7 @@ def configured_cache() -> ObjectCache:
     return ObjectCache(folder, config.cache_size * MIB)
 
 
-_caches: weakref.WeakSet[ObjectCache] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """In the child: a lock that another thread held at the fork would never be released."""
-    for cache in _caches:
-        cache._lock = threading.Lock()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )

@@ -19,6 +19,7 @@ import sys
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from taimatsu.runtime import elf
 from taimatsu.runtime.elf import LoadError
 
 ARENA_BYTES = 2 << 20
+
+_lock = threading.RLock()
 
 _HOST_MACHINES = {
     "x86_64": elf.X86_64,
@@ -119,7 +122,7 @@ class Loader:
     def __init__(self) -> None:
         self._released: deque[_Watch] = deque()
         self._watches: dict[int, _Watch] = {}  # by address
-        self._lock = threading.Lock()
+        self._is_busy = False
         self._arenas: list[_Arena] = []
 
     def load(self, data: bytes) -> LoadedObject:
@@ -131,17 +134,12 @@ class Loader:
         """
         image = elf.link(data, host_machine())
         size = -(-max(len(image.content), 1) // mmap.PAGESIZE) * mmap.PAGESIZE
-        with self._lock:
-            self._free_released()
-            arena, begin = self._take(size)
+        with _lock:
+            arena, begin = self._pages(size)
             address = arena.address + begin
             arena.memory[begin : begin + len(image.content)] = image.placed(address)
-            try:
-                arena.protect(begin, begin + size, mmap.PROT_READ | mmap.PROT_EXEC)
-            except LoadError:
-                self._give_back(arena, begin, begin + size)
-                raise
             code = self._watched(arena, begin, begin + size)
+            arena.protect(begin, begin + size, mmap.PROT_READ | mmap.PROT_EXEC)
         symbols = {name: address + offset for name, offset in image.symbols.items()}
         return LoadedObject(code, symbols)
 
@@ -156,11 +154,44 @@ class Loader:
         Objects die at any moment, also while this thread is in here: if the lock is taken, the
         next caller frees them.
         """
-        if self._lock.acquire(blocking=False):
+        if _lock.acquire(blocking=False):
             try:
-                self._free_released()
+                self._exclusively(self._free_released)
             finally:
-                self._lock.release()
+                _lock.release()
+
+    # Under the lock. Garbage is collected at any moment, and finalizers may come back here.
+
+    def _exclusively(self, function: Callable[[], None]) -> bool:
+        """Calls a function unless this thread is in here already; whether it did."""
+        if self._is_busy:
+            return False
+        self._is_busy = True
+        try:
+            function()
+        finally:
+            self._is_busy = False
+        return True
+
+    def _pages(self, size: int) -> tuple[_Arena, int]:
+        """Pages to write to, in one of the arenas or a new one."""
+        found: list[tuple[_Arena, int]] = []
+
+        def look() -> None:
+            self._free_released()
+            for arena in self._arenas:
+                begin = arena.take(size)
+                if begin is not None:
+                    found.append((arena, begin))
+                    return
+
+        self._exclusively(look)
+        if found:
+            return found[0]
+        arena = _Arena(max(size, ARENA_BYTES))
+        arena.free = [(size, arena.size)] if size < arena.size else []
+        self._arenas.append(arena)
+        return arena, 0
 
     def _watched(self, arena: _Arena, begin: int, end: int) -> np.ndarray:
         code = np.frombuffer(arena.memory, np.uint8, end - begin, begin)
@@ -174,17 +205,6 @@ class Loader:
         self._released.append(watch)
         self.free_released()
 
-    def _take(self, size: int) -> tuple[_Arena, int]:
-        for arena in self._arenas:
-            begin = arena.take(size)
-            if begin is not None:
-                return arena, begin
-        arena = _Arena(max(size, ARENA_BYTES))
-        self._arenas.append(arena)
-        begin = arena.take(size)
-        assert begin is not None
-        return arena, begin
-
     def _free_released(self) -> None:
         while self._released:
             watch = self._released.popleft()
@@ -196,9 +216,6 @@ class Loader:
             arena.give_back(begin, end)
         if arena.free == [(0, arena.size)]:
             self._arenas.remove(arena)
-
-    def _after_fork(self) -> None:
-        self._lock = threading.Lock()
 
 
 def host_machine() -> int:
@@ -226,7 +243,9 @@ def _mprotect() -> Any:
 
 loader = Loader()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=loader._after_fork)
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 
 def load(data: bytes) -> LoadedObject:

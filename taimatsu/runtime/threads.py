@@ -156,7 +156,7 @@ class Pool:
     def __init__(self, dispatch: Dispatch, threads: int) -> None:
         self.threads = threads  # kernels get worker numbers below this
         self.dispatch = dispatch
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # finalizers of garbage may come back here
         self._workers: list[threading.Thread] = []
         self._is_stopped = False
         self._is_alone = threads == 1
@@ -230,7 +230,7 @@ class Pool:
 
     def _lose_workers(self) -> None:
         """In a forked child, where they do not exist: what is launched here runs alone."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # finalizers of garbage may come back here
         self._workers = []
         self._is_alone = True
         self._needs_workers = False
@@ -316,7 +316,7 @@ class _State:
     """What this process has: the dispatch code, the number of threads, the pool."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.dispatch: Dispatch | None = None
         self.threads = 0  # 0: not asked for yet
         self.pool: Pool | None = None
@@ -374,11 +374,12 @@ def current_pool() -> Pool:
     pool = _state.pool
     if pool is not None:
         return pool
+    if _state.dispatch is None:
+        raise RuntimeError("[run] the dispatch code is not installed")
+    made = Pool(_state.dispatch, get_num_threads())
     with _state.lock:
-        if _state.dispatch is None:
-            raise RuntimeError("[run] the dispatch code is not installed")
         if _state.pool is None:
-            _state.pool = Pool(_state.dispatch, get_num_threads())
+            _state.pool = made
         return _state.pool
 
 
@@ -434,7 +435,7 @@ def _after_fork_in_child() -> None:
     _state.forking = []
     _state.pool = None
     _state.generation += 1
-    _state.lock = threading.Lock()
+    _state.lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

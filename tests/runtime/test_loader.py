@@ -189,6 +189,31 @@ def test_code_outlives_the_finalizers_of_its_users(loader, compile_ir):
     assert loader.mapped() == 0
 
 
+def test_finalizers_may_load_while_the_loader_is_at_work(loader, compile_ir):
+    code = compile_ir(MODULE)
+    wrong = []
+
+    class User:
+        def __init__(self) -> None:
+            self.loaded = loader.load(code)
+            self.itself = self
+
+        def __del__(self) -> None:
+            if loader.load(code).function("look_up", F64, I64)(1) != 2.5:
+                wrong.append(self)
+
+    before = gc.get_threshold()
+    gc.set_threshold(3)
+    try:
+        for _ in range(300):
+            User()
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    assert not wrong
+    assert loader.mapped() == 0
+
+
 def test_many_objects_share_an_arena_and_their_pages_are_used_again(loader, compile_ir):
     code = compile_ir(MODULE)
     held = [loader.load(code) for _ in range(400)]
