@@ -77,9 +77,7 @@ class Walk:
             self.add(root._tape, root._gid, gradient)
 
     def add(self, tape: Any, number: int, gradient: Any) -> None:
-        gradients = self.waiting.setdefault(tape, {})
-        before = gradients.get(number)
-        gradients[number] = gradient if before is None else before + gradient
+        _sum_into(self.waiting.setdefault(tape, {}), number, gradient)
 
     def add_leaf(self, leaf: Any, gradient: Any) -> None:
         _, before = self.leaves.get(id(leaf), (leaf, None))
@@ -131,9 +129,10 @@ class Walk:
                 alike[number] = known
             elif leaf:
                 if id(source) in self.leaves:
-                    gradients[number] = self.leaves.pop(id(source))[1]
+                    _sum_into(gradients, number, self.leaves.pop(id(source))[1])
             elif source[1] in self.waiting.get(source[0], ()):
-                gradients[number] = self.waiting[source[0]].pop(source[1])
+                # An input that a younger tape saved has a gradient of its own already.
+                _sum_into(gradients, number, self.waiting[source[0]].pop(source[1]))
         return alike
 
     def leave(self, tape: Any, number: int, gradient: Any, needed: set[int] | None) -> None:
@@ -187,9 +186,7 @@ class Walk:
             if gradient is None:
                 continue
             number = table[reference].gid
-            number = alike.get(number, number)
-            before = gradients.get(number)
-            gradients[number] = gradient if before is None else before + gradient
+            _sum_into(gradients, alike.get(number, number), gradient)
 
     def input_gradients(
         self, tape: Any, step: State, table: list[Info], given: list, needed: set[int] | None
@@ -240,6 +237,11 @@ class Walk:
         if extra is not None and extra.accumulated:
             for hook in list(extra.accumulated.values()):
                 hook(leaf)
+
+
+def _sum_into(gradients: dict[int, Any], number: int, gradient: Any) -> None:
+    before = gradients.get(number)
+    gradients[number] = gradient if before is None else before + gradient
 
 
 def place_of(tensor: Any) -> Any:
@@ -433,8 +435,8 @@ def saved_tensor(
     tensor = recorder.make_tensor(described, storage, offset)
     if create and info.grad:
         tensor._requires_grad = True
-        tensor._tape = tape
-        tensor._gid = info.gid
+        # An older tape's result goes by its place there: sums are made in one order then.
+        tensor._tape, tensor._gid = source if type(source) is tuple else (tape, info.gid)
     opened = tape.recording is not None and tape.recording is recorder.local.recording
     if opened and described is info.meta and storage.recording is tape.recording:
         tensor._recording = tape.recording
