@@ -13,7 +13,6 @@ first needs them.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
 import os
 import struct
@@ -33,6 +32,7 @@ MOST_CHUNKS = 2**32 - 1
 MOST_THREADS = 1024
 
 _ROW = struct.Struct("<qqq")
+_SLOT = 3  # the word of a launch that says in which slot it runs; -1: in none
 _I64, _PTR = ctypes.c_int64, ctypes.c_void_p
 
 
@@ -91,8 +91,7 @@ class Program:
 
     def error(self, report: Any) -> KernelError:
         """The error that compiled code reported."""
-        code, phase, chunk = report
-        return KernelError(code, self._numbers[phase], chunk)
+        return KernelError(report[0], self._numbers[report[1]], report[2])
 
 
 class Dispatch:
@@ -111,8 +110,8 @@ class Dispatch:
         self.stop = code.function("stop", None, _PTR)
         self.run_alone = code.function("run_alone", _I64, _PTR, _I64, _PTR, _PTR)
         self.run = code.function("run", _I64, _PTR, _PTR, _I64, _PTR, _PTR)
-        self.start = code.function("start", _I64, _PTR, _PTR, _I64, _PTR)
-        self.join = code.function("join", _I64, _PTR, _I64, _PTR)
+        self.start = code.function("start", None, _PTR, _PTR, _I64, _PTR, _PTR)
+        self.join = code.function("join", None, _PTR, _PTR)
         self.is_done = code.function("is_done", _I64, _PTR, _I64)
         self.is_idle = code.function("is_idle", _I64, _PTR)
         self._spins_per_second = self._measure(code.function("spin", None, _I64))
@@ -159,7 +158,7 @@ class Pool:
         self._lock = threading.RLock()  # finalizers of garbage may come back here
         self._workers: list[threading.Thread] = []
         self._is_stopped = False
-        self._is_alone = threads == 1
+        self._is_alone = True  # until a worker is there
         self._needs_workers = threads > 1
         self._memory = ctypes.create_string_buffer(dispatch.pool_bytes + 63)
         self._address = -(-ctypes.addressof(self._memory) // 64) * 64
@@ -202,13 +201,11 @@ class Pool:
         if program.count:
             with self._lock:
                 if not self._is_alone and not self._is_stopped:
-                    launch._slot = self.dispatch.start(
-                        self._address, program.address, program.count, block
+                    self.dispatch.start(
+                        self._address, program.address, program.count, block, launch.address
                     )
-            if launch._slot < 0:
-                launch._keep_error(
-                    self.dispatch.run_alone(program.address, program.count, block, _reports.address)
-                )
+            if launch.words[_SLOT] < 0:
+                self.dispatch.run_alone(program.address, program.count, block, launch.address)
         return launch
 
     def stop(self) -> None:
@@ -219,7 +216,7 @@ class Pool:
         self._drain()
         self.dispatch.stop(self._address)
         for worker in self._workers:
-            if worker is not threading.current_thread():
+            if worker.is_alive():
                 worker.join(timeout=10.0)
         self._is_alone = True
 
@@ -237,20 +234,19 @@ class Pool:
 
     def _start_workers(self) -> None:
         with self._lock:
-            if not self._needs_workers:
-                return
+            while self._needs_workers and len(self._workers) < self.threads - 1:
+                number = len(self._workers) + 1
+                worker = threading.Thread(
+                    target=self._serve, args=(number,), name=f"taimatsu-{number}", daemon=True
+                )
+                self._workers.append(worker)
+                try:
+                    worker.start()
+                except RuntimeError:  # no more threads: fewer will do
+                    self._workers.remove(worker)
+                    break
+                self._is_alone = False
             self._needs_workers = False
-            with contextlib.suppress(RuntimeError):  # no more threads: fewer will do
-                for number in range(1, self.threads):
-                    self._start_worker(number)
-            self._is_alone = not self._workers
-
-    def _start_worker(self, number: int) -> None:
-        worker = threading.Thread(
-            target=self._serve, args=(number,), name=f"taimatsu-{number}", daemon=True
-        )
-        worker.start()
-        self._workers.append(worker)
 
     def _serve(self, number: int) -> None:
         self.dispatch.worker(self._address, number)
@@ -259,53 +255,35 @@ class Pool:
 class Launch:
     """A program that is carried out in the background. ``wait`` for it; forgetting it waits too."""
 
-    __slots__ = (
-        "__weakref__",
-        "_error",
-        "_generation",
-        "_lock",
-        "_slot",
-        "owner",
-        "pool",
-        "program",
-    )
+    __slots__ = ("_generation", "_lock", "address", "owner", "pool", "program", "words")
 
     def __init__(self, pool: Pool, program: Program, owner: Any) -> None:
+        self.words = (ctypes.c_int64 * 4)(0, 0, 0, -1)  # what compiled code knows of it
+        self.address = ctypes.addressof(self.words)
         self.pool = pool
         self.program = program
         self.owner = owner
-        self._slot = -1  # none, once the launch has been waited for
-        self._error: KernelError | None = None
         self._lock = threading.Lock()
         self._generation = _state.generation
 
     def done(self) -> bool:
         """Whether ``wait`` would return at once."""
-        slot = self._slot
+        slot = self.words[_SLOT]
         return slot < 0 or bool(self.pool.dispatch.is_done(self.pool._address, slot))
 
     def wait(self) -> None:
         """Joins in until the program is done. KernelError if a kernel returned an error."""
         self._join()
-        if self._error is not None:
-            raise self._error
+        if self.words[0]:
+            raise self.program.error(self.words)
 
     def _join(self) -> None:
-        if self._slot < 0:
-            return
-        if self._generation != _state.generation:  # a thread of the parent may have held the lock
-            self._generation = _state.generation
-            self._lock = threading.Lock()
-        with self._lock:
-            if self._slot >= 0:
-                address = self.pool._address
-                code = self.pool.dispatch.join(address, self._slot, _reports.address)
-                self._slot = -1
-                self._keep_error(code)
-
-    def _keep_error(self, code: int) -> None:
-        if code:
-            self._error = self.program.error(_reports.words)
+        if self.words[_SLOT] >= 0:
+            if self._generation != _state.generation:  # a thread of the parent may have the lock
+                self._generation = _state.generation
+                self._lock = threading.Lock()
+            with self._lock:
+                self.pool.dispatch.join(self.pool._address, self.address)
         self.owner = None
 
     def __del__(self) -> None:

@@ -427,6 +427,26 @@ def test_ctrl_c_waits_for_the_program(make_pool, kernels, background):
     assert words[1] == 40
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_waiting_again_after_ctrl_c_disturbs_no_other_launch(make_pool, kernels):
+    pool, words, others = make_pool(2), block(5_000_000, 0), block(1_000_000, 0)
+    program = Program([Phase(kernels.address("dawdle"), 10)])
+    launch = pool.start(program, words.ctypes.data)
+    timer = threading.Timer(0.01, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        launch.wait()
+        time.sleep(5)
+    timer.join()
+    second = pool.start(program, others.ctypes.data)
+    for _ in range(3):
+        launch.wait()
+    third = pool.start(program, others.ctypes.data)
+    second.wait()
+    third.wait()
+    assert (words[1], others[1]) == (10, 20)
+
+
 SCRIPT = """
 import sys, threading, time
 sys.path[:0] = [{root!r}, {tests!r}]

@@ -33,13 +33,16 @@ and knows nothing of its layout. Functions:
     void stop(ptr pool)
     i64  run_alone(ptr phases, i64 count, ptr block, ptr report)
     i64  run(ptr pool, ptr phases, i64 count, ptr block, ptr report)
-    i64  start(ptr pool, ptr phases, i64 count, ptr block)      the slot; -1: none is free
-    i64  join(ptr pool, i64 slot, ptr report)           works until the launch is done; frees it
+    void start(ptr pool, ptr phases, i64 count, ptr block, ptr words)
+    void join(ptr pool, ptr words)                      works until the launch is done
     i64  is_done(ptr pool, i64 slot)
     i64  is_idle(ptr pool)                              no launch is under way
     void spin(i64 count)                                to measure how long a spin takes
 
-``run`` and ``join`` return 0 or the code; ``report`` then gets three words: code, phase, chunk.
+``run`` and ``run_alone`` return 0 or the code; ``report`` then gets three words: code, phase,
+chunk. ``start`` and ``join`` leave all they have to say in ``words``, the report and then the slot
+(-1 where there is none), so that nothing is lost when Ctrl-C strikes as they return: ``start`` sets
+the slot if one is free, ``join`` sets it to -1 and can be called again.
 """
 
 from __future__ import annotations

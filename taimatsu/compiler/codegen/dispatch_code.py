@@ -445,20 +445,22 @@ together:
   %slot = call ptr @slot_number(ptr %pool, i64 %number)
   call void @launch(ptr %pool, ptr %slot, ptr %phases, i64 %count, ptr %block, i64 1)
   call void @work(ptr %pool, ptr %slot, i64 0, i64 0)
-  %code = call i64 @join(ptr %pool, i64 %number, ptr %report)
+  %code = call i64 @join_slot(ptr %pool, i64 %number, ptr %report)
   ret i64 %code
 }
 
-define i64 @start(ptr %pool, ptr %phases, i64 %count, ptr %block) nounwind {
+define void @start(ptr %pool, ptr %phases, i64 %count, ptr %block, ptr %words) nounwind {
   %number = call i64 @take_slot(ptr %pool)
   %none = icmp slt i64 %number, 0
   br i1 %none, label %end, label %begin
 begin:
+  %number.at = getelementptr i64, ptr %words, i64 3
+  store i64 %number, ptr %number.at
   %slot = call ptr @slot_number(ptr %pool, i64 %number)
   call void @launch(ptr %pool, ptr %slot, ptr %phases, i64 %count, ptr %block, i64 0)
   br label %end
 end:
-  ret i64 %number
+  ret void
 }
 
 define i64 @is_done(ptr %pool, i64 %number) nounwind {
@@ -502,7 +504,21 @@ define internal i1 @is_due(ptr %slot) alwaysinline {
   ret i1 %due
 }
 
-define i64 @join(ptr %pool, i64 %number, ptr %report) nounwind {
+define void @join(ptr %pool, ptr %words) nounwind {
+begin:
+  %number.at = getelementptr i64, ptr %words, i64 3
+  %number = load i64, ptr %number.at
+  %none = icmp slt i64 %number, 0
+  br i1 %none, label %end, label %wait_for_it
+wait_for_it:
+  %code = call i64 @join_slot(ptr %pool, i64 %number, ptr %words)
+  store i64 -1, ptr %number.at
+  br label %end
+end:
+  ret void
+}
+
+define internal i64 @join_slot(ptr %pool, i64 %number, ptr %report) nounwind {
 begin:
   %slot = call ptr @slot_number(ptr %pool, i64 %number)
   %finished.at = call ptr @slot.finished(ptr %slot)
