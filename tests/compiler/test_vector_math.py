@@ -391,7 +391,7 @@ def outside_calls(assembly: str) -> set[str]:
 
 def test_slow_paths_are_written_once() -> None:
     text = str(module_of_all(HOST, np.float32, 16))
-    assert text.count('define internal') == 2
+    assert text.count("define internal") == 2
 
 
 def test_only_floats_of_one_type() -> None:

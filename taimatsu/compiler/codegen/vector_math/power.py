@@ -84,9 +84,7 @@ def _limits(size: Lanes, log: Lanes) -> Lanes:
     return (size == 0).where(-INFINITY, log)
 
 
-def pow_constant(
-    builder: ir.IRBuilder, target: Target, x: ir.Value, exponent: float
-) -> ir.Value:
+def pow_constant(builder: ir.IRBuilder, target: Target, x: ir.Value, exponent: float) -> ir.Value:
     """``x`` to a constant power: what PyTorch computes by products and roots is so here too.
 
     Those exponents are -2, -1, -0.5, 0, 0.5, 1, 2 and 3; others are ``pow``.
