@@ -29,6 +29,23 @@ _BINARY = {
     "lshift": "bitwise_left_shift",
     "rshift": "bitwise_right_shift",
 }
+# In-place forms that PyTorch has as functions too; the others are methods only.
+_ROOT_NAMES = """
+    abs acos acosh addmv alpha_dropout arccos arccosh arcsin arcsinh arctan arctanh asin
+    asinh atan atanh ceil celu clamp clamp_max clamp_min clip conj_physical cos cosh deg2rad
+    dropout erf erfc exp2 exp expm1 feature_alpha_dropout feature_dropout fix floor frac gcd
+    i0 index_put lcm ldexp log10 log1p log2 log logit nan_to_num neg negative rad2deg
+    reciprocal relu round rrelu rsqrt selu sigmoid sin sinc sinh sqrt square tan tanh
+    threshold trunc xlogy
+"""
+_INPLACE_FUNCTIONS = {
+    "": frozenset(_ROOT_NAMES.split()),
+    "nn.functional": frozenset(
+        ("relu", "leaky_relu", "elu", "hardtanh", "celu", "selu", "rrelu", "threshold")
+    ),
+}
+# Views that a tensor can become in place: it keeps its memory and takes another layout.
+_INPLACE_VIEWS = ("squeeze", "unsqueeze", "t", "transpose", "swapaxes", "swapdims", "as_strided")
 _COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 _UNARY = {"neg": "neg", "pos": "positive", "abs": "abs", "invert": "bitwise_not"}
 _OPERANDS = (recorder.TensorBase, int, float, complex, bool, np.generic, recorder.Number)
@@ -245,10 +262,35 @@ def install() -> dict[str, dict[str, Callable]]:
             module, _, name = path.rpartition(".")
             names = modules.setdefault(module, {})
             names[name] = _function(operation)
-            if operation.inplace:
+            if operation.inplace and name in _INPLACE_FUNCTIONS.get(module, ()):
                 names[name + "_"] = _inplace_function(operation, name)
+    for name in _INPLACE_VIEWS:
+        setattr(Tensor, name + "_", _inplace_view(name))
     _install_operators()
     return modules
+
+
+def _inplace_view(name: str) -> Callable:
+    """``name_``: the tensor takes the layout (and the place in the graph) of its view."""
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self._refuse_leaf_write(name)
+        return _become(self, getattr(self, name)(*args, **kwargs))
+
+    method.__name__ = method.__qualname__ = name + "_"
+    method.__doc__ = f"In-place form of ``{name}``."
+    return method
+
+
+def _become(tensor: Any, made: Any) -> Any:
+    """Gives a tensor the layout and the place in the graph of a view of it."""
+    tensor._meta, tensor._offset = made._meta, made._offset
+    tensor._recording, tensor._tid = made._recording, made._tid
+    tensor._requires_grad, tensor._tape = made._requires_grad, made._tape
+    if made._tape is not None:
+        tensor._gid = made._gid
+    recorder.counter_of(tensor).version += 1
+    return tensor
 
 
 def _inplace_function(operation: Any, name: str) -> Callable:

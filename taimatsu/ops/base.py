@@ -224,7 +224,9 @@ def composite(
     def enter(function: Callable) -> Composite:
         names = functions or (function.__name__.rstrip("_"),)
         made_methods = tuple(f for f in names if "." not in f) if methods is None else methods
-        made = Composite(function, names, made_methods, inplace, torch_name or names[0], samples)
+        # What PyTorch has as a Tensor method only is no public function here either.
+        public = () if torch_name.startswith("Tensor.") else names
+        made = Composite(function, public, made_methods, inplace, torch_name or names[0], samples)
         if names[0] in REGISTRY:
             raise ValueError(f"two operations are called {names[0]!r}")
         made.name = names[0].rsplit(".", 1)[-1]

@@ -185,7 +185,7 @@ def _repeat_samples() -> Iterator[Sample]:
 class Repeat(Operation):
     """The whole tensor ``repeats[d]`` times along each dimension; new dimensions come first."""
 
-    functions = ()
+    hidden = True  # a method only
     methods = ("repeat",)
     torch_name = "Tensor.repeat"
     samples = staticmethod(_repeat_samples)
@@ -229,6 +229,9 @@ def tile(input: Any, *dims: Any, **named: Any) -> Any:
     """``repeat`` that takes fewer numbers than dimensions: leading ones are 1."""
     repeats = _given("tile", "dims", dims, named)
     return Repeat(input, (1,) * (input.ndim - len(repeats)) + repeats)
+
+
+tile.functions = ("tile",)
 
 
 def _interleave_samples() -> Iterator[Sample]:

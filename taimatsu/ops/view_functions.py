@@ -31,6 +31,9 @@ def reshape(input, *shape):
     return View.make(input if viewable else input.contiguous(), shape=new)
 
 
+reshape.functions = ("reshape",)  # a function too; it is tested by the method, which spreads sizes
+
+
 def _reshaping(described: Meta, wanted: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
     """The shape meant (one -1 worked out), and whether a view can have it."""
     new = tuple(resolve_shape(wanted, described.numel))

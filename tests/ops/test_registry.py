@@ -401,3 +401,26 @@ def test_second_derivatives(entry: Any) -> None:
     if not leaves or not function():
         pytest.skip("no gradient flows here")
     gradgradcheck(function, tuple(leaves), fast_mode=True, atol=1e-4)
+
+
+def test_views_in_place_take_the_layout() -> None:
+    x = taimatsu.arange(6.0).view(2, 3)
+    memory = x.data_ptr()
+    assert x.t_() is x
+    assert x.unsqueeze_(0).stride() == (3, 1, 3)
+    assert x.data_ptr() == memory
+    w = taimatsu.ones(2, 3, requires_grad=True)
+    y = (w * 2).transpose_(0, 1)
+    assert y.grad_fn.name() == "TransposeBackward0"
+    (y * taimatsu.arange(6.0).view(3, 2)).sum().backward()
+    assert w.grad.tolist() == [[0.0, 4.0, 8.0], [2.0, 6.0, 10.0]]
+
+
+def test_public_functions_are_pytorchs(torch: Any) -> None:
+    from taimatsu.bindings import FUNCTIONS
+
+    for module, functions in FUNCTIONS.items():
+        theirs = torch
+        for part in filter(None, module.split(".")):
+            theirs = getattr(theirs, part)
+        assert not [name for name in functions if not hasattr(theirs, name)], module
