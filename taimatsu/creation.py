@@ -10,9 +10,9 @@ import numpy as np
 
 from taimatsu import devices, dtypes, recorder
 from taimatsu.errors import OperationError
+from taimatsu.ops import filling
 from taimatsu.ops.base import Sample, array, composite
 from taimatsu.ops.casting import converted
-from taimatsu.ops.filling import Full
 from taimatsu.ops.view_base import shape_arguments
 from taimatsu.recorder import TensorBase, constant, make_tensor, meta
 from taimatsu.shapes import is_dense
@@ -299,7 +299,7 @@ def filled(shape: tuple, value: Any, dtype: Any, requires_grad: bool) -> Any:
             f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}",
             "extents must be 0 or more",
         )
-    return finish(Full.apply(value, shape=tuple(shape), dtype=dtype), requires_grad)
+    return finish(filling.filled(shape, value, dtype), requires_grad)
 
 
 def _shown(size: tuple) -> str:

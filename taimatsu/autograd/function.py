@@ -9,6 +9,7 @@ from taimatsu.autograd.modes import no_grad
 from taimatsu.autograd.node import add_hook, edge_of, new_hooks
 from taimatsu.errors import OperationError
 from taimatsu.ops.base import Operation
+from taimatsu.ops.filling import zeros_of
 from taimatsu.ops.views import Alias
 from taimatsu.recorder.state import VIEW, State
 
@@ -145,7 +146,7 @@ class FunctionOperation(Operation):
         """The program's backward: one gradient for each argument of forward."""
         if context.materialize_grads:
             given = [
-                result.zeros() if g is None else g
+                zeros_of(result) if g is None else g
                 for g, result in zip(given, context._results, strict=True)
             ]
         function: Any = self.function
@@ -159,20 +160,6 @@ class FunctionOperation(Operation):
                 "where it has no gradient"
             )
         return made
-
-
-class _Zeros:
-    """Stands for an output that got no gradient."""
-
-    __slots__ = ("meta",)
-
-    def __init__(self, meta: Any) -> None:
-        self.meta = meta
-
-    def zeros(self) -> Any:
-        import numpy as np
-
-        return recorder.constant(np.zeros(tuple(self.meta.shape), self.meta.dtype.numpy))
 
 
 class Function:
@@ -291,7 +278,7 @@ def _enter(cls: type, context: FunctionCtx, args: tuple, outputs: list) -> None:
             break
     context._tape = tape
     context._state = following
-    context._results = tuple(_Zeros(info.meta) for info in following.results)
+    context._results = tuple(info.meta for info in following.results)
     context._saved = tuple(None if t is None else Saved(t, tape) for t in context._to_save)
     tape.contexts[following.results[0].tid] = context
 

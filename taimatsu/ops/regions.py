@@ -10,6 +10,7 @@ import numpy as np
 from taimatsu import recorder
 from taimatsu.ir.meta import meta
 from taimatsu.ops.base import Operation, register
+from taimatsu.ops.filling import filled, zeros_of
 from taimatsu.ops.view_base import ViewOperation, shape_arguments, view_samples
 
 
@@ -96,7 +97,7 @@ class RegionScatter(Operation):
     def gradient(self, g, out, input, src, start, *, stride):
         whole = g.contiguous()
         region = Region.make(whole, start, size=tuple(src.shape), stride=stride)
-        return lambda: RegionScatter.apply(whole, zeros_like(region), start, stride=stride), region
+        return lambda: RegionScatter.apply(whole, zeros_of(region), start, stride=stride), region
 
 
 @register
@@ -116,7 +117,7 @@ class Region(ViewOperation):
 
     def gradient(self, g, out, input, start, *, size, stride):
         if not overlaps(size, stride):
-            return put_region(g, input, out, stride, start)
+            return put_region(g, input, stride, start)
         positions = recorder.constant(region_positions(size, stride).reshape(-1)) + start
         flat = g.new_zeros(input.numel)
         return flat.index_add(0, positions, g.reshape(-1)).reshape(input.shape)
@@ -139,19 +140,15 @@ class CopySlices(ViewOperation):
         region = Region.make(whole, start, size=size, stride=stride)
 
         def rest():
-            cleared = RegionScatter.apply(whole, zeros_like(region), start, stride=stride)
+            cleared = RegionScatter.apply(whole, zeros_of(region), start, stride=stride)
             return cleared.permute(back)
 
         return rest, region
 
 
-def zeros_like(tensor: Any) -> Any:
-    return recorder.constant(np.zeros(tuple(tensor.shape), tensor.dtype.numpy))
-
-
-def put_region(g: Any, whole: Any, part: Any, stride: tuple[int, ...], start: int) -> Any:
+def put_region(g: Any, whole: Any, stride: tuple[int, ...], start: int) -> Any:
     """Zeros of ``whole``'s shape with ``g`` where a view (row-major strides) saw it."""
-    zeros = recorder.constant(np.zeros(tuple(whole.shape), g.dtype.numpy))
+    zeros = filled(tuple(whole.shape), 0, g.dtype)
     return RegionScatter.apply(zeros, g, start, stride=tuple(stride))
 
 
