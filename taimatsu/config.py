@@ -51,12 +51,13 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "TAIMATSU_LOG",
         "",
-        "comma-separated topics to print to standard error, such as `fusion,schedule`; `all`",
+        "comma-separated topics to print to standard error, such as `recorder`; `all`",
     ),
     Flag(
         "TAIMATSU_PROFILE",
         False,
-        "1 reports time, bytes and floating-point operations of each kernel",
+        "1 reports time, bytes and floating-point operations of each compiled kernel; the NumPy "
+        "reference, which carries out programs today, has none to report",
     ),
     Flag(
         "TAIMATSU_VERIFY",

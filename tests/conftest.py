@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from taimatsu import dtypes
+from taimatsu.config import config
 
 # The same examples in every run, so that a failure is the change's and not the draw's;
 # `--hypothesis-profile=search` looks further.
@@ -21,6 +22,8 @@ settings.register_profile(
 )
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile("fixed")
+
+config.verify = True
 
 MARKERS = {
     "slow": "takes more than a few seconds; left out with --fast",
