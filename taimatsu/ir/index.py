@@ -1,0 +1,508 @@
+"""Index expressions: integers that are affine in loop variables and symbols.
+
+An ``Index`` is ``constant + sum(coefficient * atom)``. Atoms are loop variables (``Var``), numbers
+known at launch (``Symbol``: extents of data, offsets), products of these, and quotients, remainders
+and minima of indices. Variables run from 0 to below their extent, symbols are not negative; that is
+what simplification goes by. Indices are immutable and compare by structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Atom = Any  # Var | Symbol | Quotient | Remainder | Minimum | Product
+Term = tuple[Atom, int]
+
+
+class Var:
+    """A loop variable, from 0 to below ``extent``. Two variables are equal if they are one."""
+
+    __slots__ = ("extent", "name")
+
+    def __init__(self, name: str, extent: Index | int) -> None:
+        self.name = name
+        self.extent = index(extent)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Symbol:
+    """An integer known when a program is launched; never negative. Equal by name.
+
+    ``hint`` is the value it had when the program was made: it guides schedules, never meaning.
+    """
+
+    __slots__ = ("hint", "name")
+
+    def __init__(self, name: str, hint: int = 0) -> None:
+        self.name = name
+        self.hint = hint
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Symbol and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class _Pair:
+    """Base of atoms made of two indices."""
+
+    __slots__ = ("_hash", "left", "right")
+    mark = "?"
+
+    def __init__(self, left: Index, right: Index) -> None:
+        self.left = left
+        self.right = right
+        self._hash = hash((type(self).__name__, left, right))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            type(other) is type(self)
+            and other.left == self.left  # type: ignore[attr-defined]
+            and other.right == self.right  # type: ignore[attr-defined]
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"({self.left} {self.mark} {self.right})"
+
+
+class Quotient(_Pair):
+    """``left // right`` of indices that are not negative."""
+
+    __slots__ = ()
+    mark = "//"
+
+
+class Remainder(_Pair):
+    """``left % right`` of indices that are not negative."""
+
+    __slots__ = ()
+    mark = "%"
+
+
+class Minimum(_Pair):
+    """The smaller of two indices."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"min({self.left}, {self.right})"
+
+
+class Product:
+    """A product of two or more atoms that are no constants: strides of symbolic extents."""
+
+    __slots__ = ("_hash", "factors")
+
+    def __init__(self, factors: tuple[Atom, ...]) -> None:
+        self.factors = tuple(sorted(factors, key=_order))
+        self._hash = hash(self.factors)
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Product and other.factors == self.factors
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return "*".join(map(repr, self.factors))
+
+
+def _order(atom: Atom) -> tuple[str, str]:
+    return type(atom).__name__, repr(atom)
+
+
+class Index:
+    """``constant + sum(coefficient * atom)``; made by arithmetic and by ``index``."""
+
+    __slots__ = ("_hash", "constant", "terms")
+
+    def __init__(self, terms: tuple[Term, ...], constant: int) -> None:
+        self.terms = terms
+        self.constant = constant
+        self._hash: int | None = None
+
+    # -- what it is ------------------------------------------------------------------------
+
+    @property
+    def is_constant(self) -> bool:
+        return not self.terms
+
+    def value(self) -> int:
+        """The integer; ValueError unless constant."""
+        if self.terms:
+            raise ValueError(f"{self} is no constant")
+        return self.constant
+
+    def atoms(self) -> Iterator[Atom]:
+        """Variables and symbols, those inside of other atoms included (with repetitions)."""
+        for atom, _ in self.terms:
+            yield from _leaves(atom)
+
+    def variables(self) -> set[Var]:
+        return {a for a in self.atoms() if type(a) is Var}
+
+    def symbols(self) -> set[Symbol]:
+        return {a for a in self.atoms() if type(a) is Symbol}
+
+    def coefficient(self, atom: Atom) -> int:
+        """The factor of an atom that stands by itself; 0 where there is none."""
+        for found, factor in self.terms:
+            if found is atom or found == atom:
+                return factor
+        return 0
+
+    def is_affine_in(self, var: Var) -> bool:
+        """Whether the variable stands by itself only, not in products, quotients and the like."""
+        return all(
+            atom is var or all(leaf is not var for leaf in _leaves(atom)) for atom, _ in self.terms
+        )
+
+    def stride(self, var: Var) -> Index:
+        """What one step of a variable adds. ValueError unless that is the same everywhere."""
+        total = index(0)
+        for atom, factor in self.terms:
+            if atom is var:
+                total += factor
+            elif type(atom) is Product and any(f is var for f in atom.factors):
+                rest = list(atom.factors)
+                rest.remove(var)
+                if var in rest:
+                    raise ValueError(f"{self} is not affine in {var}")
+                total += _product(rest) * factor
+            elif any(leaf is var for leaf in _leaves(atom)):
+                raise ValueError(f"{self} is not affine in {var}")
+        return total
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is int:
+            return not self.terms and self.constant == other
+        if type(other) is not Index:
+            return NotImplemented
+        if self is other:
+            return True
+        return (
+            self.constant == other.constant
+            and len(self.terms) == len(other.terms)
+            and (self.terms == other.terms or dict(self.terms) == dict(other.terms))
+        )
+
+    def __hash__(self) -> int:
+        if self._hash is None:
+            self._hash = hash((frozenset(self.terms), self.constant))
+        return self._hash
+
+    def __repr__(self) -> str:
+        parts = []
+        for atom, factor in sorted(self.terms, key=lambda t: _order(t[0])):
+            parts.append(f"{atom!r}" if factor == 1 else f"{factor}*{atom!r}")
+        if self.constant or not parts:
+            parts.append(str(self.constant))
+        return parts[0] if len(parts) == 1 else f"({' + '.join(parts)})"
+
+    # -- arithmetic ------------------------------------------------------------------------
+
+    def __add__(self, other: Index | int) -> Index:
+        if type(other) is int:
+            return self if other == 0 else Index(self.terms, self.constant + other)
+        other = index(other)
+        if not other.terms:
+            return self + other.constant
+        if not self.terms:
+            return other + self.constant
+        total = dict(self.terms)
+        for atom, factor in other.terms:
+            total[atom] = total.get(atom, 0) + factor
+        terms = tuple([t for t in total.items() if t[1]])
+        return Index(terms, self.constant + other.constant)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Index:
+        return self * -1
+
+    def __sub__(self, other: Index | int) -> Index:
+        return self + (-other)
+
+    def __rsub__(self, other: Index | int) -> Index:
+        return index(other) + self * -1
+
+    def __mul__(self, other: Index | int) -> Index:
+        if type(other) is not int:
+            other = index(other)
+            if other.terms:
+                return self._times(other)
+            other = other.constant
+        if other == 1:
+            return self
+        if other == 0:
+            return index(0)
+        return Index(tuple([(a, f * other) for a, f in self.terms]), self.constant * other)
+
+    __rmul__ = __mul__
+
+    def _times(self, other: Index) -> Index:
+        total = self * other.constant + other * self.constant
+        total = total - self.constant * other.constant
+        for a, f in self.terms:
+            for b, g in other.terms:
+                total += _product([a, b]) * (f * g)
+        return total
+
+    def __floordiv__(self, other: Index | int) -> Index:
+        other = index(other)
+        if other == 1:
+            return self
+        if not self.terms and not other.terms:
+            return index(self.constant // other.constant)
+        whole, rest = _divide(self, other)
+        if not rest.terms and not rest.constant:
+            return whole
+        if is_below(rest, other):
+            return whole
+        return whole + Index(((Quotient(rest, other), 1),), 0)
+
+    def __mod__(self, other: Index | int) -> Index:
+        other = index(other)
+        if other == 1:
+            return index(0)
+        if not self.terms and not other.terms:
+            return index(self.constant % other.constant)
+        _, rest = _divide(self, other)
+        if not rest.terms and not rest.constant:
+            return rest
+        if is_below(rest, other):
+            return rest
+        return Index(((Remainder(rest, other), 1),), 0)
+
+    # -- use -------------------------------------------------------------------------------
+
+    def substitute(self, values: dict[Atom, Index | int]) -> Index:
+        """The same with variables and symbols replaced."""
+        if not self.terms:
+            return self
+        total = index(self.constant)
+        for atom, factor in self.terms:
+            total += _replaced(atom, values) * factor
+        return total
+
+    def evaluate(self, values: Callable[[Atom], int]) -> int:
+        """The integer for given variables and symbols."""
+        total = self.constant
+        for atom, factor in self.terms:
+            total += factor * _evaluated(atom, values)
+        return total
+
+    def hint(self) -> int:
+        """The value with symbols at their hints and variables at 0."""
+        return self.evaluate(lambda atom: atom.hint if type(atom) is Symbol else 0)
+
+
+def index(value: Index | Atom | int) -> Index:
+    """An integer, a variable or another atom as an ``Index``."""
+    if type(value) is Index:
+        return value
+    if type(value) is int:
+        small = _SMALL.get(value)
+        return Index((), value) if small is None else small
+    if isinstance(value, (Var, Symbol, _Pair, Product)):
+        return Index(((value, 1),), 0)
+    return Index((), value.__index__())
+
+
+_SMALL: dict[int, Index] = {}
+_SMALL.update({n: Index((), n) for n in range(-8, 1025)})
+
+
+def minimum(a: Index | int, b: Index | int) -> Index:
+    """The smaller of two indices, decided now where that can be."""
+    a, b = index(a), index(b)
+    difference = a - b
+    if not difference.terms:
+        return a if difference.constant <= 0 else b
+    low, high = bounds(difference)
+    if high is not None and high <= 0:
+        return a
+    if low is not None and low >= 0:
+        return b
+    return Index(((Minimum(a, b), 1),), 0)
+
+
+def ceil_div(a: Index | int, b: Index | int) -> Index:
+    """``a / b``, rounded up."""
+    return (index(a) + index(b) - 1) // index(b)
+
+
+Range = tuple["int | None", "int | None"]
+
+
+def bounds(value: Index) -> Range:
+    """The least and the greatest value that are certain; None where nothing is known."""
+    low: int | None = value.constant
+    high: int | None = value.constant
+    for atom, factor in value.terms:
+        least, most = _atom_bounds(atom)
+        if factor < 0:
+            least, most = most, least
+        low = None if low is None or least is None else low + factor * least
+        high = None if high is None or most is None else high + factor * most
+    return low, high
+
+
+def is_below(value: Index, limit: Index) -> bool:
+    """Whether ``0 <= value < limit`` is certain."""
+    low, _ = bounds(value)
+    if low is None or low < 0:
+        return False
+    _, most = bounds(_greatest(value) - limit)
+    return most is not None and most < 0
+
+
+def _greatest(value: Index) -> Index:
+    """The value with variables at their last iteration where that makes it greatest."""
+    total = value
+    for atom, factor in value.terms:
+        if type(atom) is Var and factor > 0 and not atom.extent.is_constant:
+            total = total + (atom.extent - 1) * factor - Index(((atom, factor),), 0)
+    return total
+
+
+def _atom_bounds(atom: Atom) -> Range:
+    kind = type(atom)
+    if kind is Var:
+        _, most = bounds(atom.extent)
+        return 0, None if most is None else max(most - 1, 0)
+    if kind is Symbol:
+        return 0, None
+    if kind is Product:
+        parts = [_atom_bounds(f) for f in atom.factors]
+        if any(low is None or low < 0 for low, _ in parts):
+            return None, None
+        most = 1
+        for _, high in parts:
+            if high is None:
+                return 0, None
+            most *= high
+        return 0, most
+    low, high = bounds(atom.left)
+    other_low, other_high = bounds(atom.right)
+    if kind is Minimum:
+        known = [h for h in (high, other_high) if h is not None]
+        lows = None if low is None or other_low is None else min(low, other_low)
+        return lows, min(known) if known else None
+    if kind is Quotient:
+        if high is not None and other_low is not None and other_low > 0:
+            return 0, high // other_low
+        return 0, high
+    most = None if other_high is None else other_high - 1
+    if high is not None:
+        most = high if most is None else min(high, most)
+    return 0, most
+
+
+def _divide(value: Index, divisor: Index) -> tuple[Index, Index]:
+    """``value`` as ``whole * divisor + rest``, the whole as large as the terms show.
+
+    The rest is certain not to be negative, or the whole is 0.
+    """
+    if divisor.terms:
+        whole, rest = _divide_symbolic(value, divisor)
+    else:
+        by = divisor.constant
+        parts = [(a, f // by, f % by) for a, f in value.terms]
+        whole = Index(tuple([(a, q) for a, q, _ in parts if q]), value.constant // by)
+        rest = Index(tuple([(a, r) for a, _, r in parts if r]), value.constant % by)
+        return whole, rest
+    low, _ = bounds(rest)
+    if low is None or low < 0:
+        return index(0), value
+    return whole, rest
+
+
+def _divide_symbolic(value: Index, divisor: Index) -> tuple[Index, Index]:
+    """By a single atom or product: its multiples are taken out."""
+    if len(divisor.terms) != 1 or divisor.constant:
+        return index(0), value
+    (by, times) = divisor.terms[0]
+    factors = by.factors if type(by) is Product else (by,)
+    whole, rest = index(0), index(value.constant)
+    for atom, factor in value.terms:
+        mine = list(atom.factors) if type(atom) is Product else [atom]
+        left = mine
+        for f in factors:
+            if f in left:
+                left = left.copy()
+                left.remove(f)
+            else:
+                left = []
+                break
+        else:
+            if factor % times == 0:
+                whole += (_product(left) if left else index(1)) * (factor // times)
+                continue
+        rest += Index(((atom, factor),), 0)
+    return whole, rest
+
+
+def _product(atoms: list[Atom]) -> Index:
+    """The product of atoms as an index."""
+    flat: list[Atom] = []
+    for atom in atoms:
+        flat.extend(atom.factors if type(atom) is Product else (atom,))
+    return index(flat[0] if len(flat) == 1 else Product(tuple(flat)))
+
+
+def _leaves(atom: Atom) -> Iterator[Atom]:
+    kind = type(atom)
+    if kind is Var or kind is Symbol:
+        yield atom
+    elif kind is Product:
+        for factor in atom.factors:
+            yield from _leaves(factor)
+    else:
+        yield from atom.left.atoms()
+        yield from atom.right.atoms()
+
+
+def _replaced(atom: Atom, values: dict[Atom, Index | int]) -> Index:
+    kind = type(atom)
+    if kind is Var or kind is Symbol:
+        found = values.get(atom)
+        return index(atom) if found is None else index(found)
+    if kind is Product:
+        total = index(1)
+        for factor in atom.factors:
+            total = total * _replaced(factor, values)
+        return total
+    left, right = atom.left.substitute(values), atom.right.substitute(values)
+    if kind is Quotient:
+        return left // right
+    if kind is Remainder:
+        return left % right
+    return minimum(left, right)
+
+
+def _evaluated(atom: Atom, values: Callable[[Atom], int]) -> int:
+    kind = type(atom)
+    if kind is Var or kind is Symbol:
+        return values(atom)
+    if kind is Product:
+        total = 1
+        for factor in atom.factors:
+            total *= _evaluated(factor, values)
+        return total
+    left, right = atom.left.evaluate(values), atom.right.evaluate(values)
+    if kind is Quotient:
+        return left // right
+    if kind is Remainder:
+        return left % right
+    return min(left, right)
