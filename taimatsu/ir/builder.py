@@ -1,8 +1,8 @@
 """What an operation's ``lower`` rule writes with: makes stages and expressions.
 
-A rule gets the builder, then its inputs, then its attributes by name. A tensor comes as a ``View``
-(``x.shape``, ``x.dtype``, ``x[i, j]``), a Python number as an ``Expression`` that is read at launch,
-an absent input as None. Extents are indices: an int where the size is known now, a symbol where
+A rule gets the builder, then its inputs, then its attributes by name. A tensor comes as a
+``View`` (``x.shape``, ``x.dtype``, ``x[i, j]``), a Python number as an ``Expression`` that is read
+at launch, an absent input as None. Extents are indices: an int where the size is known now, a symbol where
 it comes from data. Rules compute with them (``x.shape[0] * 2``); where one must know the number it
 asks ``b.known``.
 
@@ -44,8 +44,9 @@ class NotKnownError(Exception):
 class Builder:
     """Makes stages, in order; see the module's text."""
 
-    def __init__(self) -> None:
+    def __init__(self, symbols: dict[int, Symbol] | None = None) -> None:
         self.stages: list[Stage] = []
+        self.symbols = symbols or {}  # by the value that they have in this program
         self.node: Any = None  # the graph's node that is being lowered
         self._axes = 0
 
@@ -161,6 +162,14 @@ class Builder:
         if extent.terms:
             raise NotKnownError(extent.symbols())
         return extent.constant
+
+    def extent(self, size: int) -> Index:
+        """The symbol that has this value here, if one is in play; else the number itself.
+
+        For attributes that hold sizes: ``full`` of a batch's shape is good for all batches then.
+        """
+        symbol = self.symbols.get(size)
+        return index(size) if symbol is None else index(symbol)
 
     def weight(self, source: Source | None) -> None:
         """Says that an array is used as weights are: where it is an input, its extents are known.

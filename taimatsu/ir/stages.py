@@ -13,7 +13,7 @@ Kinds:
 - ``"scan"``: ``out[axes] = combine of value over positions 0 to axes[scan_axis]`` along one axis.
 - ``"scatter"``: a copy of ``initial`` (a stage), then for each point of ``axes``, in row-major
   order, ``out[where] = combine(out[where], value)``.
-- ``"update"``: writes ``value(axes)`` into a window of a cell; windows whose ``after`` it is see it.
+- ``"update"``: writes ``value(axes)`` into a window of a cell; windows ``after`` it see it.
 - ``"opaque"``: computed by the operation's reference from whole arrays.
 """
 

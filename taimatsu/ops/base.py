@@ -15,6 +15,7 @@ import numpy as np
 
 from taimatsu import recorder
 from taimatsu.errors import OperationError
+from taimatsu.ir.expression import SIZES
 from taimatsu.ir.meta import Meta
 
 
@@ -140,6 +141,9 @@ class Operation:
         """
         raise NotImplementedError
 
+    # lower(b, *inputs, **attributes): the results as stages of the builder (ir/builder.py).
+    lower: ClassVar[Callable[..., Any] | None] = None
+
     def check(self, *inputs: Any, **attributes: Any) -> None:
         """With ``checked``: looks at index arrays (NumPy, None where not concrete yet)."""
 
@@ -161,6 +165,18 @@ class Operation:
         """Reference values as a tuple of arrays of the inferred dtypes (see the evaluator)."""
         result = self.reference(*inputs, **attributes)
         return result if isinstance(result, tuple) else (result,)
+
+    def stages(self, b: Any, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> Any:
+        """The results as stages of the builder ``b`` (a tuple), or None: the reference serves.
+
+        ``inputs`` are views, expressions (Python numbers, read at launch) and None; ``metas`` and
+        ``outs`` describe inputs and results.
+        """
+        described = [m for m in (*metas, *outs) if m is not None]
+        if self.lower is None or any(m.dtype.name not in SIZES for m in described):
+            return None
+        made = self.lower(b, *inputs, **attributes)
+        return made if made is None or isinstance(made, tuple) else (made,)
 
     def __repr__(self) -> str:
         return f"<operation {self.name}>"
