@@ -1,0 +1,1 @@
+"""Schedules: how groups of stages become loop nests for a target."""
