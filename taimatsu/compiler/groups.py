@@ -13,6 +13,8 @@ from taimatsu.ir.index import Index, Var, index
 from taimatsu.ir.loops import Buffer, Kernel, row_major
 from taimatsu.ir.stages import Cell, Stage
 
+ZERO = index(0)
+
 
 @dataclass(eq=False)
 class Group:
@@ -50,7 +52,7 @@ class Layout:
 
     strides: tuple[Index, ...]
     size: Index
-    origin: Index = index(0)
+    origin: Index = ZERO
     aligned: bool = True
 
     def buffer(self, name: str, stage: Stage) -> Buffer:
@@ -119,5 +121,5 @@ class Launch:
     numbers: tuple[int, ...] = ()
     nodes: tuple[Any, ...] = ()
     messages: dict[int, str] = field(default_factory=dict)
-    flops: Index = index(0)
-    bytes: Index = index(0)
+    flops: Index = ZERO
+    bytes: Index = ZERO

@@ -62,12 +62,30 @@ class Node:
                 yield operand.value
 
 
-class Graph:
-    """Nodes, what comes in (slot -> value) and what must be written to memory (slot -> value)."""
+class Given(NamedTuple):
+    """A storage that had memory before the program: the tensor by which it came in."""
 
-    def __init__(self, nodes: list[Node], inputs: dict[int, int], outputs: dict[int, int]) -> None:
+    meta: Meta
+    grad: bool  # requires a gradient: a parameter, by all appearances
+
+
+class Graph:
+    """Nodes, what comes in (slot -> value) and what must be written to memory (slot -> value).
+
+    ``given`` describes the slots that have memory already: results for them are written there.
+    """
+
+    def __init__(
+        self,
+        nodes: list[Node],
+        inputs: dict[int, int],
+        outputs: dict[int, int],
+        given: dict[int, Given] | None = None,
+    ) -> None:
         self.inputs = inputs
         self.outputs = outputs
+        self.given = given or {}
+        self.program: Any = None  # what the evaluator made of it
         self.nodes = self._only_needed(nodes)
         self._mark_deaths()
 

@@ -34,13 +34,13 @@ COMBINES = ("add", "mul", "min", "max", "and", "or", "xor", "argmax", "argmin")
 REPLACE = "replace"
 
 
-class ItemOffset(NamedTuple):
-    """An offset that the launch's item of this place says."""
+class Item(NamedTuple):
+    """A number that is given at launch: its place among the launch's items."""
 
-    item: int
+    place: int
 
 
-Offset = int | ItemOffset
+Offset = int | Item
 
 
 class Cell:
@@ -87,7 +87,8 @@ class Stage:
             item that says it.
         after: of "window": the last update before it is read, or None; of "update": the one before.
         readers: of "update": windows that must be read before it is done.
-        opaque_inputs: of "opaque": what the reference reads (views, expressions, constants).
+        opaque_inputs: of "opaque": what the reference reads (windows; ``Item`` for the launch's
+            items; other objects as they are); ``result`` says which of its results this is.
     """
 
     __slots__ = (
@@ -106,6 +107,7 @@ class Stage:
         "order",
         "readers",
         "reduce_axes",
+        "result",
         "reverse",
         "scan_axis",
         "shape",
@@ -142,6 +144,7 @@ class Stage:
         self.offset: Offset = 0
         self.after: Stage | None = None
         self.readers: tuple[Stage, ...] = ()
+        self.result = 0
         self.opaque_inputs: tuple[Any, ...] = ()
 
     def __getitem__(self, coordinates: Any) -> Expression:
@@ -194,8 +197,8 @@ def producers(stage: Stage) -> list[Stage]:
     if stage.cell is not None and stage.cell.stage is not None:
         found[stage.cell.stage] = None
     for read in stage.opaque_inputs:
-        if isinstance(read, View):
-            found[read.stage] = None
+        if isinstance(read, Stage):
+            found[read] = None
     return list(found)
 
 

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from taimatsu.ir.graph import Argument, Graph, Node, Operand
+from taimatsu.ir.graph import Argument, Given, Graph, Node, Operand
 from taimatsu.ir.meta import Meta
 
 INPUT = "input"
@@ -219,6 +219,7 @@ def build_graph(final: State, live: frozenset[int]) -> Graph:
     nodes: list[Node] = []
     values: dict[int, int] = {}  # slot -> its present value
     inputs: dict[int, int] = {}
+    given: dict[int, Given] = {}
     written: set[int] = set()
     table: list[Info] = []
     count = 0
@@ -238,6 +239,7 @@ def build_graph(final: State, live: frozenset[int]) -> Graph:
                 values[info.slot] = count
                 if step.kind is INPUT:
                     inputs[info.slot] = count
+                    given[info.slot] = Given(info.meta, info.grad)
                 else:
                     written.add(info.slot)
                 count += 1
@@ -257,4 +259,4 @@ def build_graph(final: State, live: frozenset[int]) -> Graph:
             count += 1
         table.extend(step.results)
     outputs = {slot: values[slot] for slot in sorted(written & live)}
-    return Graph(nodes, inputs, outputs)
+    return Graph(nodes, inputs, outputs, given)
