@@ -1,0 +1,440 @@
+"""Fusion: which stages are computed together, and which are computed where they are read.
+
+First maps that cost little, or have one reader, are substituted into their readers. Then stages are
+put into groups, in the order of the recording: a stage joins a group that makes something it reads
+if it meets the group's members row by row and nothing it waits for waits for the group. What may
+join what is ordered by kind: maps among maps, reductions with the maps over their rows, maps at the
+end of contractions; scans, scatters and reference calls begin groups of their own. Every refusal is
+noted with its reason (``TAIMATSU_LOG=fusion``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from taimatsu.compiler.groups import Group
+from taimatsu.compiler.inline import NotInlinedError, cost, inlined, size_hint
+from taimatsu.ir.expression import Expression, walk
+from taimatsu.ir.index import Var, index
+from taimatsu.ir.stages import Stage, loads
+
+CHEAP = 4.0  # additions for each element that are done again rather than stored and loaded
+ROW_LIMIT = 1 << 15  # elements of a row that is kept near the core
+SMALL = 1 << 12  # elements that one core is done with before others could join in
+
+Log = Callable[[str], None]
+
+
+def fuse(stages: list[Stage], outputs: Iterable[Stage], log: Log | None = None) -> list[Group]:
+    """Groups in an order in which they can be carried out.
+
+    Args:
+        stages: a program's, in order; their values are changed.
+        outputs: stages whose memory somebody outside gets.
+        log: is given a line for each decision.
+    """
+    work = _Fusion(stages, set(outputs), log or _quiet)
+    work.inline()
+    return work.group()
+
+
+def _quiet(line: str) -> None:
+    """Says nothing."""
+
+
+def is_contraction(stage: Stage) -> bool:
+    """Whether a stage is a sum of products with an axis that only one of the factors has."""
+    if stage.kind != "reduce" or stage.combine != "add" or not stage.reduce_axes:
+        return False
+    value = stage.value
+    while value is not None and value.op == "cast":
+        value = value.args[0]
+    if value is None or value.op != "mul":
+        return False
+    left, right = (_axes_of(a) for a in value.args)
+    if left is None or right is None:
+        return False
+    if not any(v in left and v in right for v in stage.reduce_axes):
+        return False
+    return any((v in left) != (v in right) for v in stage.axes)
+
+
+def _axes_of(factor: Expression) -> set[Var] | None:
+    """The variables by which a factor is loaded; None where it is no plain load."""
+    while factor.op == "cast":
+        factor = factor.args[0]
+    if factor.op != "load":
+        return None
+    found: set[Var] = set()
+    for c in factor.detail[1]:
+        if type(c) is Expression:
+            return None
+        found |= c.variables()
+    return found
+
+
+class _Fusion:
+    def __init__(self, stages: list[Stage], outputs: set[Stage], log: Log) -> None:
+        self.stages = stages
+        self.outputs = outputs
+        self.log = log
+        self.cells = {s.cell.stage for s in stages if s.cell is not None and s.cell.stage}
+        self.doomed: dict[Stage, Stage] = {}  # window -> the first update that overwrites it
+        for stage in stages:
+            if stage.kind == "update":
+                for window in stage.readers:
+                    self.doomed.setdefault(window, stage)
+
+    # -- substitution ----------------------------------------------------------------------
+
+    def inline(self) -> None:
+        """Substitutes maps; what nobody reads any more is dropped."""
+        self._drop_unread()
+        users = self._users()
+        for stage in self.stages:
+            chosen = {p for p in _read_maps(stage) if self._is_inlined(p, stage, users)}
+            if not chosen:
+                continue
+            done: dict[Expression, Expression] = {}
+            try:
+                assert stage.value is not None
+                stage.value = inlined(stage.value, chosen, done)
+                stage.where = tuple(
+                    [inlined(c, chosen, done) if type(c) is Expression else c for c in stage.where]
+                )
+                stage.checks = tuple([(inlined(c, chosen, done), m) for c, m in stage.checks])
+            except NotInlinedError as error:
+                self.log(f"{stage} does not take in what it reads: {error} cannot be computed with")
+                continue
+            for taken in chosen:
+                users[taken].discard(stage)
+                for read in _sources(taken):
+                    users.setdefault(read, set()).add(stage)
+        self._drop_unread()
+
+    def _users(self) -> dict[Stage, set[Stage]]:
+        users: dict[Stage, set[Stage]] = {s: set() for s in self.stages}
+        for stage in self.stages:
+            for read in _sources(stage):
+                users[read].add(stage)
+        return users
+
+    def _drop_unread(self) -> None:
+        """Keeps stages that an output, or a lasting effect, is made of."""
+        needed: set[Stage] = set(self.outputs)
+        needed |= {s for s in self.stages if s.kind == "update" or s.checks}
+        waiting = list(needed)
+        while waiting:
+            for read in _needs(waiting.pop()):
+                if read not in needed:
+                    needed.add(read)
+                    waiting.append(read)
+        self.stages = [s for s in self.stages if s in needed]
+
+    def _is_inlined(self, map_: Stage, user: Stage, users: dict[Stage, set[Stage]]) -> bool:
+        """Whether a map is computed where ``user`` reads it."""
+        if map_ in self.outputs or map_ in self.cells or map_.checks:
+            # It is in memory anyhow; only what is free to compute again is.
+            if map_.checks or cost(map_.value) > 0 or list(_sources(map_)):  # type: ignore[arg-type]
+                return False
+        if not self._may_move(map_, user):
+            self.log(f"{map_} is stored: what it reads is overwritten before {user}")
+            return False
+        price = cost(map_.value)  # type: ignore[arg-type]
+        if price == 0 and _is_simple(map_):
+            return True
+        if is_contraction(user):
+            self.log(f"{map_} is stored: {user} would compute it once for each tile")
+            return False
+        if user.kind == "scatter" and map_ is user.initial:
+            return False
+        again = self._repetitions(map_, user)
+        alone = len(users[map_]) == 1
+        if alone and price * (again - 1) <= 2 * CHEAP:
+            return True
+        if self._ends_contraction(map_):
+            return False
+        if price * max(again, 1.0) <= CHEAP and not self._is_heavy(map_):
+            return True
+        self.log(
+            f"{map_} is stored: {len(users[map_])} readers, {price:g} additions, "
+            f"{again:g} times in {user}"
+        )
+        return False
+
+    def _may_move(self, map_: Stage, user: Stage) -> bool:
+        """Whether what a map reads is still there when ``user`` reads it."""
+        for node in loads(map_):
+            update = self.doomed.get(node.detail[0])
+            if update is not None and user is not update and user.number > update.number:
+                return False
+        return True
+
+    def _ends_contraction(self, map_: Stage) -> bool:
+        """Whether a map can be computed at the end of a contraction that it reads."""
+        return any(is_contraction(s) and s.shape == map_.shape for s in _sources(map_))
+
+    def _is_heavy(self, map_: Stage) -> bool:
+        """Whether a map reads more arrays than storing it would cost."""
+        big = {n.detail[0] for n in loads(map_) if _elements(n.detail[0]) * 4 > _elements(map_)}
+        return len(big) > 2
+
+    @staticmethod
+    def _repetitions(map_: Stage, user: Stage) -> float:
+        """How often an element of a map is read by a stage, about."""
+        points = size_hint(user.axes) * size_hint(user.reduce_axes)
+        times = sum(1 for node in loads(user) if node.detail[0] is map_)
+        return max(points * times / max(_elements(map_), 1), 1.0)
+
+    # -- groups ----------------------------------------------------------------------------
+
+    def group(self) -> list[Group]:
+        """Puts the stages that are left into groups."""
+        self.groups: list[Group] = []
+        self.place: dict[Stage, int] = {}
+        self.before: list[int] = []  # for each group, those that must come first, as bits
+        self.readers: dict[Stage, list[Stage]] = {}  # window -> stages that load it
+        for stage in self.stages:
+            if stage.kind == "window":
+                continue
+            for node in loads(stage):
+                if node.detail[0].kind == "window":
+                    self.readers.setdefault(node.detail[0], []).append(stage)
+        for stage in self.stages:
+            if stage.kind != "window":
+                self._place(stage)
+        ordered = self._ordered()
+        users = self._users()
+        for group in ordered:
+            members = set(group.stages)
+            group.outputs = [
+                s
+                for s in group.stages
+                if s.kind == "update"
+                or s in self.outputs
+                or s in self.cells
+                or not users[s] <= members
+            ]
+        return ordered
+
+    def _place(self, stage: Stage) -> None:
+        waits = self._waits(stage)
+        for number in sorted(self._candidates(stage), reverse=True):
+            if any(self.before[h] >> number & 1 for h in waits if h != number):
+                self.log(f"{stage} stays out of group {number}: it waits for what waits for that")
+                continue
+            reason = self._join(self.groups[number], stage)
+            if not reason:
+                self._enter(stage, number, waits)
+                return
+            self.log(f"{stage} stays out of group {number}: {reason}")
+        number = len(self.groups)
+        self.groups.append(self._new_group(stage))
+        self.before.append(0)
+        self._enter(stage, number, waits)
+
+    def _enter(self, stage: Stage, number: int, waits: set[int]) -> None:
+        self.place[stage] = number
+        added = 0
+        for h in waits:
+            if h != number:
+                added |= self.before[h] | 1 << h
+        self.before[number] |= added
+        for other, before in enumerate(self.before):
+            if before >> number & 1:
+                self.before[other] = before | added
+
+    def _waits(self, stage: Stage) -> set[int]:
+        """The groups that must be done before a stage."""
+        found: set[int] = set()
+        for needed in _needs(stage):
+            if needed.kind == "window":
+                found |= {self.place[s] for s in _needs(needed) if s in self.place}
+            elif needed in self.place:
+                found.add(self.place[needed])
+        for window in stage.readers:
+            found |= {self.place[s] for s in self.readers.get(window, ()) if s in self.place}
+        return found
+
+    def _candidates(self, stage: Stage) -> set[int]:
+        if stage.kind in ("scatter", "opaque", "scan"):
+            return set()
+        return {self.place[s] for s in _sources(stage) if s in self.place}
+
+    def _new_group(self, stage: Stage) -> Group:
+        kind = stage.kind
+        if kind in ("map", "reduce", "scan", "update"):
+            kind = "contraction" if is_contraction(stage) else "loops"
+        axes = stage.axes
+        if stage.kind == "scan":
+            axes = tuple([v for d, v in enumerate(axes) if d != stage.scan_axis])
+        group = Group(kind, [stage], [])
+        group.rows[stage] = axes
+        return group
+
+    def _join(self, group: Group, stage: Stage) -> str:
+        """Adds a stage to a group; returns why not, or nothing."""
+        if group.kind not in ("loops", "contraction"):
+            return f"{group.kind} groups take nothing in"
+        if is_contraction(stage):
+            return "contractions begin groups of their own"
+        met = _meeting(group, stage)
+        if met is None:
+            return "it does not meet the group row by row"
+        kept, rows = met
+        whole = len(kept) == len(group.rows[group.stages[0]])
+        exact = whole and len(rows) == len(stage.axes) and not stage.reduce_axes
+        if not exact:
+            reason = self._rows_refused(group, stage, kept, rows)
+            if reason:
+                return reason
+        if stage.kind == "update" and self._overwrites(group, stage, exact):
+            return "the group reads what it overwrites elsewhere"
+        for member in group.stages:
+            own = group.rows[member]
+            group.rows[member] = tuple([own[k] for k in kept])
+        group.stages.append(stage)
+        group.rows[stage] = rows
+        return ""
+
+    def _rows_refused(
+        self, group: Group, stage: Stage, kept: list[int], rows: tuple[Var, ...]
+    ) -> str:
+        """Why a stage that has loops inside of the group's rows may not join."""
+        if group.kind == "contraction":
+            return "contractions take in maps of their own shape only"
+        if stage.kind == "update" or any(s.kind == "update" for s in group.stages):
+            return "memory is overwritten element by element only"
+        if kept != list(range(len(kept))):
+            return "the rows would not be outermost"
+        leading = stage.axes[: len(rows)]
+        if any(a is not b for a, b in zip(leading, rows, strict=True)):
+            return "its rows are not outermost"
+        inner = 1
+        for member in (*group.stages, stage):
+            of = rows if member is stage else tuple([group.rows[member][k] for k in kept])
+            points = size_hint(member.axes) * size_hint(member.reduce_axes)
+            inner = max(inner, points // max(size_hint(of), 1))
+        lines = size_hint(rows)
+        if inner * lines <= SMALL:
+            return ""
+        if inner > ROW_LIMIT:
+            return f"rows of {inner} elements are too long to stay near the core"
+        if lines < 16:
+            return f"{lines} rows are too few to share"
+        return ""
+
+    def _overwrites(self, group: Group, stage: Stage, exact: bool) -> bool:
+        """Whether members read the old content at other places than it is overwritten at."""
+        if not exact:
+            return True
+        for window in stage.readers:
+            for reader in self.readers.get(window, ()):
+                if reader is stage or reader not in group.rows:
+                    continue
+                if window.strides != stage.strides or window.offset != stage.offset:
+                    return True
+                places = [n.detail[1] for n in loads(reader) if n.detail[0] is window]
+                own = tuple(map(index, reader.axes))
+                if reader.reduce_axes or any(tuple(p) != own for p in places):
+                    return True
+        for node in loads(stage):
+            source, where = node.detail
+            if source.cell is stage.cell and source in stage.readers:
+                if source.strides != stage.strides or source.offset != stage.offset:
+                    return True
+                if tuple(where) != tuple(map(index, stage.axes)):
+                    return True
+        return False
+
+    def _ordered(self) -> list[Group]:
+        """The groups, each after those it waits for; else in the order of their first stages."""
+        done = 0
+        waiting = list(range(len(self.groups)))
+        ordered: list[Group] = []
+        while waiting:
+            for number in waiting:
+                if self.before[number] & ~done == 0:
+                    break
+            else:
+                raise AssertionError("groups wait for one another")
+            waiting.remove(number)
+            done |= 1 << number
+            ordered.append(self.groups[number])
+        return ordered
+
+
+def _meeting(group: Group, stage: Stage) -> tuple[list[int], tuple[Var, ...]] | None:
+    """Which of the group's rows a stage shares, and its variables for them."""
+    count = len(group.rows[group.stages[0]])
+    found: dict[int, Var] = {}
+    lost: set[int] = set()
+    for node in loads(stage):
+        member, where = node.detail
+        rows = group.rows.get(member)
+        if rows is None:
+            continue
+        for k in range(count):
+            position = next(d for d, v in enumerate(member.axes) if v is rows[k])
+            var = _plain(where[position])
+            good = (
+                var is not None
+                and any(var is a for a in stage.axes)
+                and var.extent == rows[k].extent
+                and found.setdefault(k, var) is var
+            )
+            if not good:
+                lost.add(k)
+    kept = [k for k in range(count) if k in found and k not in lost]
+    chosen = [found[k] for k in kept]
+    if len({id(v) for v in chosen}) != len(chosen):
+        return None
+    if not kept and count and size_hint(stage.axes) * size_hint(stage.reduce_axes) > SMALL:
+        return None
+    if stage.kind == "scan":
+        return None
+    return kept, tuple(chosen)
+
+
+def _plain(coordinate: object) -> Var | None:
+    """The variable that a coordinate is, if it is nothing else."""
+    terms = getattr(coordinate, "terms", ())
+    if len(terms) != 1 or coordinate.constant or terms[0][1] != 1:  # type: ignore[attr-defined]
+        return None
+    atom = terms[0][0]
+    return atom if type(atom) is Var else None
+
+
+def _is_simple(map_: Stage) -> bool:
+    """Whether a map only moves one value, or is a constant."""
+    assert map_.value is not None
+    return sum(1 for node in walk(map_.value) if node.op == "load") <= 1
+
+
+def _elements(stage: Stage) -> int:
+    return size_hint(stage.shape)
+
+
+def _read_maps(stage: Stage) -> list[Stage]:
+    return [s for s in _sources(stage) if s.kind == "map"]
+
+
+def _sources(stage: Stage) -> Iterable[Stage]:
+    """The stages that a stage's expressions load, windows too, each once."""
+    found: dict[Stage, None] = {}
+    for node in loads(stage):
+        found[node.detail[0]] = None
+    return found
+
+
+def _needs(stage: Stage) -> Iterable[Stage]:
+    """All that must be there before a stage is computed, or a window read."""
+    yield from _sources(stage)
+    for needed in (stage.initial, stage.after):
+        if needed is not None:
+            yield needed
+    if stage.cell is not None and stage.cell.stage is not None:
+        yield stage.cell.stage
+    for read in stage.opaque_inputs:
+        if isinstance(read, Stage):
+            yield read
