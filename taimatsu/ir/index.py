@@ -8,6 +8,7 @@ what simplification goes by. Indices are immutable and compare by structure.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -71,6 +72,9 @@ class _Pair:
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.left, self.right)  # another process has other hashes
+
     def __repr__(self) -> str:
         return f"({self.left} {self.mark} {self.right})"
 
@@ -113,12 +117,15 @@ class Product:
     def __hash__(self) -> int:
         return self._hash
 
+    def __reduce__(self) -> tuple:
+        return Product, (self.factors,)
+
     def __repr__(self) -> str:
         return "*".join(map(repr, self.factors))
 
 
-def _order(atom: Atom) -> tuple[str, str]:
-    return type(atom).__name__, repr(atom)
+def _order(atom: Atom) -> tuple[str, str, int]:
+    return type(atom).__name__, repr(atom), hash(atom)  # two variables may have one name
 
 
 class Index:
@@ -176,7 +183,7 @@ class Index:
             elif type(atom) is Product and any(f is var for f in atom.factors):
                 rest = list(atom.factors)
                 rest.remove(var)
-                if var in rest:
+                if any(leaf is var for other in rest for leaf in _leaves(other)):
                     raise ValueError(f"{self} is not affine in {var}")
                 total += _product(rest) * factor
             elif any(leaf is var for leaf in _leaves(atom)):
@@ -200,6 +207,9 @@ class Index:
         if self._hash is None:
             self._hash = hash((frozenset(self.terms), self.constant))
         return self._hash
+
+    def __reduce__(self) -> tuple:
+        return Index, (self.terms, self.constant)
 
     def __repr__(self) -> str:
         parts = []
@@ -316,7 +326,7 @@ def index(value: Index | Atom | int) -> Index:
         return Index((), value) if small is None else small
     if isinstance(value, (Var, Symbol, _Pair, Product)):
         return Index(((value, 1),), 0)
-    return Index((), value.__index__())
+    return Index((), operator.index(value))  # type: ignore[arg-type]
 
 
 _SMALL: dict[int, Index] = {}
@@ -329,10 +339,9 @@ def minimum(a: Index | int, b: Index | int) -> Index:
     difference = a - b
     if not difference.terms:
         return a if difference.constant <= 0 else b
-    low, high = bounds(difference)
-    if high is not None and high <= 0:
+    if is_at_most(difference, 0):
         return a
-    if low is not None and low >= 0:
+    if is_at_most(-difference, 0):
         return b
     return Index(((Minimum(a, b), 1),), 0)
 
@@ -358,22 +367,62 @@ def bounds(value: Index) -> Range:
     return low, high
 
 
-def is_below(value: Index, limit: Index) -> bool:
+def is_at_most(value: Index, limit: Index | int) -> bool:
+    """Whether ``value <= limit`` is certain."""
+    difference = value - limit
+    _, most = bounds(difference)
+    if most is None:
+        _, most = bounds(_greatest(difference))
+    return most is not None and most <= 0
+
+
+def is_below(value: Index, limit: Index | int) -> bool:
     """Whether ``0 <= value < limit`` is certain."""
     low, _ = bounds(value)
-    if low is None or low < 0:
+    if (low is None or low < 0) and not is_at_most(-value, 0):
         return False
-    _, most = bounds(_greatest(value) - limit)
-    return most is not None and most < 0
+    return is_at_most(value + 1, limit)
 
 
 def _greatest(value: Index) -> Index:
-    """The value with variables at their last iteration where that makes it greatest."""
-    total = value
-    for atom, factor in value.terms:
-        if type(atom) is Var and factor > 0 and not atom.extent.is_constant:
-            total = total + (atom.extent - 1) * factor - Index(((atom, factor),), 0)
-    return total
+    """An index that is never less, in which fewer variables and quotients stand.
+
+    Variables are at their last iteration where that makes the value greatest, inner ones (whose
+    extents depend on others) first; a quotient by a number is bounded by what it divides.
+    """
+    for _ in range(_ROUNDS):
+        total = index(value.constant)
+        for atom, factor in value.terms:
+            total += _greatest_term(atom, factor)
+        if total == value:
+            break
+        value = total
+    return value
+
+
+_ROUNDS = 4  # extents that depend on variables, in loops that deep
+
+
+def _greatest_term(atom: Atom, factor: int) -> Index:
+    kind = type(atom)
+    bound: Index
+    if kind is Var and factor > 0:
+        bound = (atom.extent - 1) * factor
+        return bound
+    if kind is Product and factor > 0 and _is_product_of_extents(atom):
+        return _replaced(atom, {f: f.extent - 1 for f in atom.factors if type(f) is Var}) * factor
+    if kind is Quotient and atom.right.is_constant:
+        by = atom.right.constant
+        if by > 0 and factor % by == 0:
+            # left - (by - 1) <= by * quotient <= left
+            bound = (atom.left if factor > 0 else atom.left - (by - 1)) * (factor // by)
+            return bound
+    return Index(((atom, factor),), 0)
+
+
+def _is_product_of_extents(product: Product) -> bool:
+    """Whether the product grows with each of its variables."""
+    return all(type(f) is Var or type(f) is Symbol for f in product.factors)
 
 
 def _atom_bounds(atom: Atom) -> Range:
@@ -483,7 +532,8 @@ def _replaced(atom: Atom, values: dict[Atom, Index | int]) -> Index:
         for factor in atom.factors:
             total = total * _replaced(factor, values)
         return total
-    left, right = atom.left.substitute(values), atom.right.substitute(values)
+    left: Index = atom.left.substitute(values)
+    right: Index = atom.right.substitute(values)
     if kind is Quotient:
         return left // right
     if kind is Remainder:
@@ -500,7 +550,8 @@ def _evaluated(atom: Atom, values: Callable[[Atom], int]) -> int:
         for factor in atom.factors:
             total *= _evaluated(factor, values)
         return total
-    left, right = atom.left.evaluate(values), atom.right.evaluate(values)
+    left: int = atom.left.evaluate(values)
+    right: int = atom.right.evaluate(values)
     if kind is Quotient:
         return left // right
     if kind is Remainder:
