@@ -8,6 +8,7 @@ import numpy as np
 
 from taimatsu import dtypes
 from taimatsu.ir.meta import meta
+from taimatsu.ops import coordinates
 from taimatsu.ops.base import Operation, register
 from taimatsu.ops.casting import converted
 from taimatsu.shapes import broadcast_shapes
@@ -32,6 +33,10 @@ class Full(Operation):
             value = converted(np.asarray(inputs[0]), attributes["dtype"])
             return (np.full(attributes["shape"], value),)
 
+    def lower(self, b, value, *, shape, dtype):
+        extents = [b.extent(n) for n in shape]
+        return b.map(extents, dtype.name, lambda *i: coordinates.converted(b, value, dtype.name))
+
 
 @register
 class FillValue(Operation):
@@ -47,6 +52,10 @@ class FillValue(Operation):
         with np.errstate(all="ignore"):
             value = converted(np.asarray(inputs[1]), outs[0].dtype)
             return (np.full(tuple(outs[0].shape), value.reshape(())),)
+
+    def lower(self, b, input, value):
+        kind = input.dtype
+        return b.map(input.shape, kind, lambda *i: coordinates.element(b, value, i, kind))
 
     def gradient(self, g, out, input, value):
         return (lambda: zeros_of(input), lambda: g.sum())
@@ -64,6 +73,9 @@ class ZeroValue(Operation):
 
     def reference(self, input):
         return np.zeros_like(input)
+
+    def lower(self, b, input):
+        return coordinates.filled_stage(b, input.shape, 0, input.dtype)
 
     def gradient(self, g, out, input):
         return zeros_of(input)
@@ -89,6 +101,10 @@ class CopyValue(Operation):
         with np.errstate(all="ignore"):
             source = converted(np.asarray(inputs[1]), outs[0].dtype)
         return (np.broadcast_to(source, tuple(outs[0].shape)),)
+
+    def lower(self, b, input, src):
+        kind = input.dtype
+        return b.map(input.shape, kind, lambda *i: coordinates.element(b, src, i, kind))
 
     def gradient(self, g, out, input, src):
         return (lambda: zeros_of(input), g)

@@ -10,9 +10,22 @@ from typing import Any
 import numpy as np
 
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Operation, Sample, array, composite, register
-from taimatsu.ops.resampling import Axis, Resampling, Taps
+from taimatsu.ops.coordinates import (
+    Coordinate,
+    all_of,
+    chosen,
+    clamped,
+    converted,
+    is_empty,
+    within,
+)
+from taimatsu.ops.resampling import Axis, Reading, Resampling, Tap, Taps
 
 Pairs = tuple[tuple[int, int], ...]  # (before, after) of every dimension; negative ones crop
 _WORDS = {"reflect": "Reflection", "replicate": "Replication", "circular": "Circular"}
@@ -49,6 +62,20 @@ class ConstantPad(Operation):
             out[places] = input[sources]
         return out
 
+    def lower(self, b: Builder, input: Any, *, pairs: Pairs, value: float) -> Stage:
+        shape = [n + before + after for n, (before, after) in zip(input.shape, pairs, strict=True)]
+        padding = converted(b, value, input.dtype)
+        if is_empty(input.shape):
+            return b.map(shape, input.dtype, lambda *i: padding)
+
+        def at(*i: Index) -> Expression:
+            moved = [c - before for c, (before, _) in zip(i, pairs, strict=True)]
+            both = list(zip(moved, input.shape, strict=True))
+            inside = all_of(b, [within(b, c, n) for c, n in both])
+            return chosen(b, inside, input[tuple([clamped(c, n) for c, n in both])], padding)
+
+        return b.map(shape, input.dtype, at)
+
     def gradient(self, g: Any, out: Any, input: Any, *, pairs: Pairs, value: float) -> Any:
         return ConstantPad.apply(g, pairs=tuple((-a, -b) for a, b in pairs), value=0)
 
@@ -76,6 +103,69 @@ class BorderAxis(Axis):
             last = self.extent - 1
             index = last - np.abs(last - np.abs(index))
         return index[:, None], np.ones((len(index), 1))
+
+    def reading(self, b: Builder) -> Reading:
+        n, before = self.extent, self.before
+
+        def place(o: Index, k: Tap) -> Coordinate:
+            at = o - before
+            if self.mode == "replicate":
+                return clamped(at, n)
+            if self.mode == "circular":
+                return (o + -before % n) % n
+            last = b.constant(n - 1, "int64")
+            return last - b.abs(last - b.abs(b.index(at)))
+
+        return Reading(1, place)
+
+    def adjoint_reading(self, b: Builder) -> Reading:
+        if self.mode == "replicate":
+            return self._summed_ends(b)
+        images = self._reflected if self.mode == "reflect" else self._turned
+
+        def present(c: Index, k: Tap) -> Expression:
+            place, exists = images(c)[int(k)]
+            return within(b, place, self.out) & within(b, exists, self.extent)
+
+        return Reading(3, lambda c, k: clamped(images(c)[int(k)][0], self.out), None, present)
+
+    def _reflected(self, c: Index) -> list[tuple[Index, Index]]:
+        """The results that an element may go into: reflected at the start, itself, reflected at
+        the end; each with an index that is inside of the axis where there is such an image.
+        """
+        last = self.extent - 1
+        return [
+            (self.before - c, c - 1),
+            (self.before + c, c),
+            (self.before + 2 * last - c, last - 1 - c),
+        ]
+
+    def _turned(self, c: Index) -> list[tuple[Index, Index]]:
+        return [(c + self.before + turn * self.extent, c) for turn in (-1, 0, 1)]
+
+    def _summed_ends(self, b: Builder) -> Reading:
+        """Replicated borders: the first and the last element go into all results beyond them."""
+        last = self.extent - 1
+        beyond = self.out if self.extent == 1 else max(self.before, self.after, 0) + 1
+
+        def bounds(c: Index) -> tuple[Expression, Expression]:
+            here = b.index(c + self.before)
+            first, final = here, here
+            if self.before > 0:
+                first = b.where(b.index(c).eq(0), 0, here)
+            if self.after > 0:
+                final = b.where(b.index(c).eq(last), self.out - 1, here)
+            return first, final
+
+        def place(c: Index, k: Tap) -> Expression:
+            return b.max(b.min(bounds(c)[0] + b.index(k), self.out - 1), 0)
+
+        def present(c: Index, k: Tap) -> Expression:
+            first, final = bounds(c)
+            at = first + b.index(k)
+            return (at >= 0) & (at <= final) & (at < self.out)
+
+        return Reading(beyond, place, None, present)
 
 
 @register

@@ -11,8 +11,24 @@ from typing import Any
 import numpy as np
 
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import FLOATS, Expression
+from taimatsu.ir.index import Index, index
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, register
-from taimatsu.ops.resampling import Axes, Axis, Resampling, Taps, need_float, resampled
+from taimatsu.ops.coordinates import converted, in_dtype
+from taimatsu.ops.resampling import (
+    Axes,
+    Axis,
+    Reading,
+    Resampling,
+    Tap,
+    Taps,
+    lowered,
+    need_float,
+    resampled,
+    tabulated,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +46,28 @@ class NearestAxis(Axis):
         index = np.floor(place * np.float32(self.step)).astype(np.int64)
         index = np.clip(index, 0, self.extent - 1)
         return index[:, None], np.ones((self.out, 1))
+
+    def reading(self, b: Builder) -> Reading:
+        return Reading(1, lambda o, k: self._source(b, b.index(o)))
+
+    def _source(self, b: Builder, o: Expression) -> Expression:
+        """The element at a result's position, rounded as ``taps`` does it."""
+        place = b.cast(o, "float32") + (0.5 if self.exact else 0.0)
+        found = b.cast(b.floor(place * float(np.float32(self.step))), "int64")
+        return b.max(b.min(found, self.extent - 1), 0)
+
+    def adjoint_reading(self, b: Builder) -> Reading:
+        # Position and step are rounded, so one result more than the width is looked at each side.
+        count = min(self.out, math.ceil(1 / self.step) + 3)
+
+        def nearby(c: Index, k: Tap) -> Expression:
+            first = b.floor(b.cast(b.index(c), "float64") / self.step) - 1.0
+            return run_inside(b, first, count, self.out) + b.index(k)
+
+        def present(c: Index, k: Tap) -> Expression:
+            return self._source(b, nearby(c, k)).eq(b.index(c))
+
+        return Reading(count, nearby, None, present)
 
 
 @dataclass(frozen=True)
@@ -54,6 +92,46 @@ class SmoothAxis(Axis):
         index = np.clip(floor[:, None] + offsets, 0, self.extent - 1)
         return index.astype(np.int64), weight
 
+    def _source(self, b: Builder, o: Expression) -> Expression:
+        """Where a result lies among the elements (float64)."""
+        place = b.cast(o, "float64")
+        if self.align_corners:
+            return place * self.step
+        source = (place + 0.5) * self.step - 0.5
+        return source if self.cubic else b.max(source, 0.0)
+
+    def _tap(self, b: Builder, o: Expression, k: Tap) -> tuple[Expression, Expression]:
+        """A tap's element and weight."""
+        source = self._source(b, o)
+        floor = b.floor(source)
+        offset = b.index(index(k) - 1 if self.cubic else index(k))
+        distance = b.abs(source - floor - b.cast(offset, "float64"))
+        weight = _cubic_stage(b, distance, -0.75) if self.cubic else b.max(1.0 - distance, 0.0)
+        return kept_inside(b, b.cast(floor, "int64") + offset, self.extent), weight
+
+    def reading(self, b: Builder) -> Reading:
+        return tabulated(
+            b,
+            Reading(
+                4 if self.cubic else 2,
+                lambda o, k: self._tap(b, b.index(o), k)[0],
+                lambda o, k: self._tap(b, b.index(o), k)[1],
+            ),
+            self.out,
+        )
+
+    def adjoint_reading(self, b: Builder) -> Reading:
+        taps = 4 if self.cubic else 2
+
+        def weight(c: Index, at: Expression) -> Expression:
+            total = b.constant(0.0, "float64")
+            for k in range(taps):
+                place, share = self._tap(b, at, k)
+                total = total + b.where(place.eq(b.index(c)), share, 0.0)
+            return total
+
+        return nearby_results(b, self, taps // 2, 0.0 if self.align_corners else 0.5, weight)
+
 
 @dataclass(frozen=True)
 class AntialiasedAxis(Axis):
@@ -77,6 +155,108 @@ class AntialiasedAxis(Axis):
         weight /= weight.sum(1, keepdims=True)
         return np.where(index < last[:, None], index, -1), weight
 
+    def _raw(self, b: Builder, o: Expression, at: Expression) -> Expression:
+        """The weight of an element for a result before weights are made to sum to 1 (0: none)."""
+        kernel = _STAGE_FILTERS[self.filter]
+        widening = max(self.step, 1.0)
+        centre = (b.cast(o, "float64") + 0.5) * self.step
+        first, last = self._ends(b, o)
+        distance = b.abs((b.cast(at, "float64") - centre + 0.5) / widening)
+        return b.where((at >= first) & (at < last), kernel(b, distance), 0.0)
+
+    def _ends(self, b: Builder, o: Expression) -> tuple[Expression, Expression]:
+        support = _FILTERS[self.filter][1] * max(self.step, 1.0)
+        centre = (b.cast(o, "float64") + 0.5) * self.step
+        first = b.max(b.cast(centre - support + 0.5, "int64"), 0)
+        return first, b.min(b.cast(centre + support + 0.5, "int64"), self.extent)
+
+    def _width(self) -> int:
+        return int(self.taps()[0].shape[1])
+
+    def _totals(self, b: Builder) -> Stage:
+        """The sum of each result's weights."""
+
+        def raw(i: tuple[Index, ...], r: tuple[Index, ...]) -> Expression:
+            o = b.index(i[0])
+            return self._raw(b, o, self._ends(b, o)[0] + b.index(r[0]))
+
+        return b.reduce("add", (b.extent(self.out),), (self._width(),), "float64", raw)
+
+    def reading(self, b: Builder) -> Reading:
+        totals = self._totals(b)
+
+        def place(o: Index, k: Tap) -> Expression:
+            return self._ends(b, b.index(o))[0] + b.index(k)
+
+        return tabulated(
+            b,
+            Reading(
+                self._width(),
+                lambda o, k: kept_inside(b, place(o, k), self.extent),
+                lambda o, k: self._raw(b, b.index(o), place(o, k)) / totals[o],
+                lambda o, k: place(o, k) < self._ends(b, b.index(o))[1],
+            ),
+            self.out,
+        )
+
+    def adjoint_reading(self, b: Builder) -> Reading:
+        totals = self._totals(b)
+        reach = math.ceil(_FILTERS[self.filter][1] * max(self.step, 1.0)) + 1
+
+        def weight(c: Index, at: Expression) -> Expression:
+            return self._raw(b, at, b.index(c)) / totals[kept_inside(b, at, self.out)]
+
+        return nearby_results(b, self, reach, 0.5, weight)
+
+
+def kept_inside(b: Builder, at: Expression, extent: int) -> Expression:
+    """A computed coordinate moved to the nearest one inside."""
+    return b.max(b.min(at, extent - 1), 0)
+
+
+def run_inside(b: Builder, first: Expression, count: int, extent: int) -> Expression:
+    """The start nearest to ``first`` (a whole number) of ``count`` elements that are all inside."""
+    return b.max(b.min(b.cast(first, "int64"), extent - count), 0)
+
+
+def nearby_results(
+    b: Builder,
+    axis: SmoothAxis | AntialiasedAxis,
+    reach: int,
+    half: float,
+    weight: Callable[[Index, Expression], Expression],
+) -> Reading:
+    """The adjoint reading of an axis whose results lie at ``(o + half) * step - half`` and read
+    elements less than ``reach`` away; ``weight`` of an element for a result may be 0.
+    """
+    count = axis.out
+    if axis.step > 0:
+        count = min(axis.out, math.ceil(2 * reach / axis.step) + 2)
+
+    def nearby(c: Index, k: Tap) -> Expression:
+        if count == axis.out:
+            return b.index(k)
+        first = (b.cast(b.index(c), "float64") + (half - reach)) / axis.step - half
+        return run_inside(b, b.floor(first), count, axis.out) + b.index(k)
+
+    made = Reading(count, nearby, lambda c, k: weight(c, nearby(c, k)))
+    return tabulated(b, made, axis.extent)
+
+
+def _cubic_stage(b: Builder, distance: Expression, a: float) -> Expression:
+    """``_cubic`` in stages."""
+    near = ((a + 2) * distance - (a + 3)) * distance * distance + 1.0
+    far = ((distance - 5.0) * distance + 8.0) * distance * a - 4 * a
+    return b.where(distance <= 1.0, near, b.where(distance < 2.0, far, 0.0))
+
+
+def _lanczos_stage(b: Builder, distance: Expression) -> Expression:
+    def sinc(x: Expression) -> Expression:
+        turns = x * math.pi
+        return b.where(x.eq(0.0), 1.0, b.sin(turns) / b.where(x.eq(0.0), 1.0, turns))
+
+    return b.where(distance < 3.0, sinc(distance) * sinc(distance / 3.0), 0.0)
+
 
 def _triangle(distance: np.ndarray) -> np.ndarray:
     return np.maximum(1 - distance, 0)
@@ -97,6 +277,11 @@ _FILTERS: dict[str, tuple[Callable, int]] = {
     "bicubic": (lambda distance: _cubic(distance, -0.5), 2),
     "lanczos": (_lanczos, 3),
 }
+_STAGE_FILTERS: dict[str, Callable[[Builder, Expression], Expression]] = {
+    "bilinear": lambda b, distance: b.max(1.0 - distance, 0.0),
+    "bicubic": lambda b, distance: _cubic_stage(b, distance, -0.5),
+    "lanczos": _lanczos_stage,
+}
 _DIMENSIONS = {"linear": 1, "bilinear": 2, "bicubic": 2, "trilinear": 3, "lanczos": 2}
 _MODES = ("nearest", *_DIMENSIONS, "area", "nearest-exact")
 
@@ -111,6 +296,19 @@ class Interpolate(Resampling):
         if input.dtype.kind in "fc" or isinstance(axes[0], NearestAxis):
             return resampled(input, axes)
         return np.clip(np.rint(resampled(input.astype(np.float32), axes)), 0, 255)
+
+    def lower(self, b: Builder, input: Any, *, axes: Axes, backward: str) -> Stage | None:
+        if input.dtype in FLOATS or isinstance(axes[0], NearestAxis):
+            return lowered(b, input, axes)
+        made = lowered(b, in_dtype(b, input, "float32"), axes)
+        if made is None:
+            return None
+
+        def rounded(*i: Index) -> Expression:
+            whole = b.round_half_even(made[i])
+            return converted(b, b.max(b.min(whole, 255.0), 0.0), input.dtype)
+
+        return b.map(made.shape, input.dtype, rounded)
 
 
 def _interpolate_samples() -> Iterator[Sample]:
