@@ -9,7 +9,11 @@ import numpy as np
 
 from taimatsu import dtypes, return_types
 from taimatsu.dtypes import dtype as DType
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import FLOATS, Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import REGISTRY, Sample, array, booleans, integers, register
 from taimatsu.ops.reducing import Accumulating, Wide, numpy_names, sum_result
 from taimatsu.ops.reductions import product_before
@@ -48,12 +52,22 @@ def _along(scan: Any, x: np.ndarray, dim: int) -> np.ndarray:
     return scan(x, axis=dim, dtype=x.dtype) if x.ndim else x.copy()
 
 
+def _scan_stages(b: Builder, combine: str, x: Any, dim: int) -> Stage:
+    """``x`` combined from the start of ``dim`` to each place."""
+    if not x.shape:
+        return b.map((), x.dtype, lambda: x[()])
+    return b.scan(combine, x.shape, dim, x.dtype, lambda *i: x[i])
+
+
 @register
 class Cumsum(Scan):
     """Running sum along ``dim``. Integers and booleans sum in int64."""
 
     def reference(self, input: np.ndarray, *, dim: int, dtype: DType | None) -> np.ndarray:
         return _along(np.cumsum, input, dim)
+
+    def lower(self, b: Builder, input: Any, *, dim: int, dtype: DType | None) -> Stage:
+        return _scan_stages(b, "add", input, dim)
 
     def gradient(self, g: Any, out: Any, input: Meta, *, dim, dtype) -> Any:
         return g.flip(dim).cumsum(dim).flip(dim) if g.ndim else g
@@ -67,6 +81,9 @@ class Cumprod(Scan):
 
     def reference(self, input: np.ndarray, *, dim: int, dtype: DType | None) -> np.ndarray:
         return _along(np.cumprod, input, dim)
+
+    def lower(self, b: Builder, input: Any, *, dim: int, dtype: DType | None) -> Stage:
+        return _scan_stages(b, "mul", input, dim)
 
     def gradient(self, g: Any, out: Any, input: Any, *, dim, dtype) -> Any:
         # out[k] = x[0] ... x[k]; d/dx[i] = before[i] * s[i] with
@@ -103,6 +120,8 @@ def reversed_recurrence(a: Any, b: Any, dim: int) -> Any:
 class LinearRecurrence(Wide):
     """s[i] = b[i] + a[i] s[i-1] along ``dim`` (s[-1] = 0); its gradient is one of its kind."""
 
+    # No ``lower``: its steps combine pairs (a, b), and a scan of stages combines single numbers.
+
     hidden = True
     methods = ()
     saves = ("a", "out")
@@ -134,6 +153,8 @@ class LinearRecurrence(Wide):
 @register
 class Logcumsumexp(Wide):
     """log(cumsum(exp(x))) along ``dim``, computed without overflow; floating point only."""
+
+    # No ``lower``: logaddexp is none of what scans of stages combine with.
 
     saves = ("input", "out")
 
@@ -185,6 +206,8 @@ class RunningExtreme(Wide, abstract=True):
     def infer(self, input: Meta, *, dim: int) -> tuple[Meta, Meta]:
         return meta(input.shape, input.dtype), meta(input.shape, dtypes.int64)
 
+    combine = ""  # what scans of stages call it
+
     def extreme(self) -> np.ufunc:
         raise NotImplementedError
 
@@ -197,6 +220,19 @@ class RunningExtreme(Wide, abstract=True):
         shape[dim] = input.shape[dim]
         place = np.arange(input.shape[dim], dtype=np.int64).reshape(shape)
         return values, np.maximum.accumulate(np.where(attained, place, 0), axis=dim)
+
+    def lower(self, b: Builder, input: Any, *, dim: int) -> tuple[Stage, Stage]:
+        values = _scan_stages(b, self.combine, input, dim)
+        if not input.shape:
+            return values, b.map((), "int64", lambda: b.constant(0, "int64"))
+
+        def attained(*i: Index) -> Expression:
+            here = input[i].eq(values[i])
+            if input.dtype in FLOATS:
+                here = here | (b.isnan(input[i]) & b.isnan(values[i]))
+            return b.where(here, b.index(i[dim]), 0)
+
+        return values, b.scan("max", input.shape, dim, "int64", attained)
 
     def gradient(self, g: tuple, out: tuple, input: Meta, *, dim) -> Any:
         if g[0] is None:
@@ -216,6 +252,8 @@ class RunningExtreme(Wide, abstract=True):
 class Cummax(RunningExtreme):
     """Running maximum along ``dim``: (values, indices)."""
 
+    combine = "max"
+
     def extreme(self) -> np.ufunc:
         return np.maximum
 
@@ -223,6 +261,8 @@ class Cummax(RunningExtreme):
 @register
 class Cummin(RunningExtreme):
     """Running minimum along ``dim``: (values, indices)."""
+
+    combine = "min"
 
     def extreme(self) -> np.ufunc:
         return np.minimum

@@ -10,8 +10,13 @@ import numpy as np
 from taimatsu import dtypes, recorder
 from taimatsu.dtypes import dtype as DType
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import REGISTRY, Sample, array, composite, integers, register
+from taimatsu.ops.coordinates import broadcast_at, broadcast_extents
 from taimatsu.ops.reducing import Wide
 from taimatsu.shapes import broadcast_shapes
 
@@ -109,6 +114,27 @@ def adjoint(x: Any) -> Any:
     return x.conj() if x.is_complex() else x
 
 
+def product_stage(b: Builder, left: Any, right: Any) -> Stage:
+    """The sum of products that ``matmul`` is, batches and vectors included."""
+    rows = left.shape[-2:-1]
+    columns = right.shape[-1:] if len(right.shape) > 1 else ()
+    inner = left.shape[-1]
+    if not inner.is_constant:  # where one of them is known, it is known that both are
+        inner = right.shape[-2 if columns else 0]
+    batch = broadcast_extents([left.shape[:-2], right.shape[:-2]])
+
+    def multiplied(i: tuple, r: tuple) -> Expression:
+        of = i[: len(batch)]
+        row = i[len(batch) : len(batch) + len(rows)]
+        column = i[len(batch) + len(rows) :]
+        return element(left, of, (*row, *r)) * element(right, of, (*r, *column))
+
+    def element(source: Any, of: tuple, where: tuple) -> Expression:
+        return broadcast_at(source, (*of, *where)) if len(source.shape) > 2 else source[where]
+
+    return b.reduce("add", (*batch, *rows, *columns), (inner,), left.dtype, multiplied)
+
+
 def _conjugate(x: Any) -> Any:
     return x.conj() if x.is_complex() else x
 
@@ -168,6 +194,9 @@ class Matmul(Wide):
             folded = input.reshape(int(np.prod(input.shape[:-1])), input.shape[-1])
             return np.matmul(folded, other).reshape(input.shape[:-1] + other.shape[1:])
         return np.matmul(input, other)
+
+    def lower(self, b: Builder, input: Any, other: Any) -> Stage:
+        return product_stage(b, input, other)
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return lambda: _to_left(g, input, other), lambda: _to_right(g, input, other)
@@ -248,6 +277,23 @@ class Addmm(Wide):
         if beta == 0:
             return product
         return product + (input if beta == 1 else input * kind(beta))
+
+    def lower(
+        self, b: Builder, input: Any, mat1: Any, mat2: Any, *, beta: Any, alpha: Any
+    ) -> Stage:
+        if len(input.shape) == 1:  # a linear layer
+            b.weight(mat2)
+            b.weight(input)
+        product = product_stage(b, mat1, mat2)
+
+        def added(*i: Index) -> Expression:
+            made = product[i] if alpha == 1 else product[i] * alpha
+            if beta == 0:
+                return made
+            addend = broadcast_at(input, i)
+            return made + (addend if beta == 1 else addend * beta)
+
+        return b.map(product.shape, product.dtype, added)
 
     def gradient(self, g: Any, out: Any, input: Meta, mat1: Any, mat2: Any, *, beta, alpha) -> Any:
         return (

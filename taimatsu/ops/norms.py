@@ -11,8 +11,14 @@ import numpy as np
 from taimatsu import recorder
 from taimatsu.dtypes import dtype as DType
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import REGISTRY, Sample, array, composite, register
+from taimatsu.ops.coordinates import broadcast_at, broadcast_extents
+from taimatsu.ops.reduced_stages import fold
 from taimatsu.ops.reducing import (
     Wide,
     axes_of,
@@ -84,6 +90,27 @@ class VectorNorm(Wide):
     def reference(self, x: np.ndarray, *, ord: float, dim: Any, keepdim: bool) -> np.ndarray:
         folded = _norm_of_rows(np.abs(rows(x, dim)), ord)
         return np.asarray(folded).reshape(reduced_shape(x.shape, dim, keepdim))
+
+    def lower(self, b: Builder, x: Any, *, ord: float, dim: Any, keepdim: bool) -> Stage:
+        def size(*i: Index) -> Expression:
+            return b.abs(x[i])
+
+        def power(*i: Index) -> Expression:
+            if ord == 0:
+                return b.cast(x[i].ne(0), x.dtype)
+            if ord == 1:
+                return size(*i)
+            return x[i] * x[i] if ord == 2 else b.pow(size(*i), b.constant(ord, x.dtype))
+
+        if abs(ord) == INF:
+            return fold(b, "max" if ord > 0 else "min", x, dim, keepdim, size)
+        total = fold(b, "add", x, dim, keepdim, power)
+        if ord in (0, 1):
+            return total
+        if ord == 2:
+            return b.map(total.shape, x.dtype, lambda *i: b.sqrt(total[i]))
+        root = b.constant(1 / ord, x.dtype)
+        return b.map(total.shape, x.dtype, lambda *i: b.pow(total[i], root))
 
     def gradient(self, g: Any, out: Any, x: Any, *, ord, dim, keepdim) -> Any:
         g = restore(g, dim, keepdim)
@@ -336,6 +363,18 @@ class EuclideanDistances(Wide):
             away = x1[..., i : i + 1, :] - x2
             out[..., i, :] = np.sqrt((away * away).sum(-1))
         return out
+
+    def lower(self, b: Builder, x1: Any, x2: Any) -> Stage:
+        batch = broadcast_extents([x1.shape[:-2], x2.shape[:-2]])
+        shape = (*batch, x1.shape[-2], x2.shape[-2])
+
+        def squared(i: tuple, r: tuple) -> Expression:
+            left = broadcast_at(x1, (*i[:-1], *r))
+            away = left - broadcast_at(x2, (*i[:-2], i[-1], *r))
+            return away * away
+
+        total = b.reduce("add", shape, x1.shape[-1:], x1.dtype, squared)
+        return b.map(shape, x1.dtype, lambda *i: b.sqrt(total[i]))
 
     def gradient(self, g: Any, out: Any, x1: Any, x2: Any) -> Any:
         weights = (g / out).masked_fill(out == 0, 0)

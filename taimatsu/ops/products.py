@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.index import minimum
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import REGISTRY, Sample, array, composite, integers, register
 from taimatsu.ops.matmul import Matmul, mm
 from taimatsu.ops.reducing import Accumulating, numpy_names, sum_result
@@ -148,6 +151,10 @@ class Trace(Accumulating):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(input.diagonal()).sum(dtype=input.dtype)
+
+    def lower(self, b: Builder, input: Any) -> Stage:
+        places = (minimum(*input.shape),)
+        return b.reduce("add", (), places, input.dtype, lambda i, r: input[r[0], r[0]])
 
     def gradient(self, g: Any, out: Any, input: Meta) -> Any:
         rows, columns = input.shape

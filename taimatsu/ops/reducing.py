@@ -11,8 +11,12 @@ import numpy as np
 from taimatsu import dtypes
 from taimatsu.dtypes import dtype as DType
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Operation
+from taimatsu.ops.coordinates import Source
+from taimatsu.ops.reduced_stages import converted_view, in_result_dtype
 from taimatsu.shapes import normalize_axes, normalize_axis
 
 _ALIASES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x2": "other"}
@@ -124,6 +128,21 @@ class Wide(Operation, abstract=True):
             for r, o in zip(results, outs, strict=True)
         )
 
+    def stages(self, b: Any, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> Any:
+        """``lower`` sees its operands as ``reference`` does; its results are rounded once."""
+        wide = tuple(
+            converted_view(x, self.working_dtype(m, outs)) if m is not None else x
+            for x, m in zip(inputs, metas, strict=True)
+        )
+        made = super().stages(b, wide, attributes, metas, outs)
+        if made is None:
+            return None
+        return tuple(in_result_dtype(b, r, o.dtype.name) for r, o in zip(made, outs, strict=True))
+
+    def working_dtype(self, operand: Meta, outs: tuple) -> str:
+        """The dtype in which ``lower`` sees an operand."""
+        return str(compute_dtype(operand.dtype))
+
 
 class Accumulating(Wide, abstract=True):
     """An operation that computes in its result's dtype: the sum of bools is counted in int64."""
@@ -132,6 +151,13 @@ class Accumulating(Wide, abstract=True):
         compute = compute_dtype(outs[0].dtype)
         cast = tuple(np.asarray(x).astype(compute, copy=False) for x in inputs)
         return super().evaluate(cast, attributes, outs[:1] * len(inputs), outs)
+
+    def working_dtype(self, operand: Meta, outs: tuple) -> str:
+        return str(compute_dtype(outs[0].dtype))
+
+
+def _lower_fold(self: Any, b: Builder, input: Any, *, dim: Any, keepdim: bool) -> Stage | None:
+    return self.fold_stages(b, input, dim, keepdim)
 
 
 class ReductionRules:
@@ -143,6 +169,7 @@ class ReductionRules:
 
     overloads: ClassVar[bool] = False
     backward_name: ClassVar[str]
+    lower: ClassVar[Callable[..., Any] | None] = _lower_fold
 
     def result(self, dtype: DType) -> DType:
         return dtype
@@ -158,6 +185,10 @@ class ReductionRules:
     ) -> np.ndarray:
         folded = np.asarray(self.fold(rows(input, dim)))
         return folded.reshape(reduced_shape(input.shape, dim, keepdim))
+
+    def fold_stages(self, b: Builder, x: Source, dim: Any, keepdim: bool) -> Stage | None:
+        """``fold`` for lowering rules; None: the reference serves."""
+        return None
 
     def backward_name_for(self, inputs: tuple, attributes: dict) -> str:
         if self.overloads and attributes["dim"] is not None:

@@ -1,4 +1,4 @@
-"""Reductions: sums, products, extremes, all and any, over all elements or over dimensions."""
+"""Reductions: sums, products, all and any, over all elements or over dimensions."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes, recorder, return_types
+from taimatsu import dtypes
 from taimatsu.dtypes import dtype as DType
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import (
     REGISTRY,
     Sample,
@@ -19,12 +23,13 @@ from taimatsu.ops.base import (
     integers,
     register,
 )
+from taimatsu.ops.coordinates import Source
+from taimatsu.ops.reduced_stages import fold, is_float, mean_of, reduced_place
 from taimatsu.ops.reducing import (
     Accumulating,
     ReductionRules,
     Wide,
     axes_of,
-    check_not_empty,
     float_result,
     is_inexact,
     numpy_names,
@@ -32,10 +37,8 @@ from taimatsu.ops.reducing import (
     reduced_count,
     reduced_shape,
     restore,
-    rows,
     sum_result,
 )
-from taimatsu.ops.selecting import Choice, WholeChoice, shared_evenly
 
 Dim = int | tuple[int, ...] | list[int] | None
 
@@ -81,6 +84,11 @@ class Summing(ReductionRules, Accumulating, abstract=True):
     ) -> np.ndarray:
         return ReductionRules.reference(self, input, dim=dim, keepdim=keepdim)
 
+    def lower(
+        self, b: Builder, input: Any, *, dim: Any, keepdim: bool, dtype: DType | None
+    ) -> Stage | None:
+        return self.fold_stages(b, input, dim, keepdim)
+
 
 @register
 class Sum(Summing):
@@ -97,6 +105,9 @@ class Sum(Summing):
 
     def fold(self, x: np.ndarray) -> np.ndarray:
         return x.sum(-1, dtype=x.dtype)
+
+    def fold_stages(self, b: Builder, x: Source, dim: Any, keepdim: bool) -> Stage:
+        return fold(b, "add", x, dim, keepdim)
 
     def gradient(self, g: Any, out: Any, input: Meta, *, dim, keepdim, dtype) -> Any:
         return restore(g, dim, keepdim).expand(input.shape)
@@ -124,6 +135,12 @@ class Nansum(Summing):
 
     def fold(self, x: np.ndarray) -> np.ndarray:
         return np.where(x != x, x.dtype.type(0), x).sum(-1, dtype=x.dtype)
+
+    def fold_stages(self, b: Builder, x: Source, dim: Any, keepdim: bool) -> Stage:
+        def known(*i: Index) -> Expression:
+            return b.where(b.isnan(x[i]), 0, x[i]) if is_float(x) else x[i]
+
+        return fold(b, "add", x, dim, keepdim, known)
 
     def gradient(self, g: Any, out: Any, input: Any, *, dim, keepdim, dtype) -> Any:
         return restore(g, dim, keepdim).expand(input.shape).masked_fill(input.isnan(), 0)
@@ -164,6 +181,9 @@ class Mean(Summing):
         total = x.sum(-1)
         with np.errstate(invalid="ignore", divide="ignore"):
             return total / x.real.dtype.type(x.shape[-1])
+
+    def fold_stages(self, b: Builder, x: Source, dim: Any, keepdim: bool) -> Stage:
+        return mean_of(b, x, dim, keepdim)
 
     def gradient(self, g: Any, out: Any, input: Meta, *, dim, keepdim, dtype) -> Any:
         count = max(reduced_count(input.shape, dim), 1)
@@ -209,6 +229,9 @@ class Prod(Summing):
     def fold(self, x: np.ndarray) -> np.ndarray:
         return x.prod(-1, dtype=x.dtype)
 
+    def fold_stages(self, b: Builder, x: Source, dim: Any, keepdim: bool) -> Stage:
+        return fold(b, "mul", x, dim, keepdim)
+
     def gradient(self, g: Any, out: Any, input: Any, *, dim, keepdim, dtype) -> Any:
         # The product of all others: the product of those before times that of those after.
         # No division, so zeros are no special case.
@@ -246,225 +269,6 @@ def product_after(x: Any, dim: int) -> Any:
     return product_before(x.flip(dim), dim).flip(dim)
 
 
-# -- extremes --------------------------------------------------------------------------------
-
-
-class Extreme(ReductionRules, Wide, abstract=True):
-    """amax and amin: ties share the gradient evenly."""
-
-    saves = ("input", "out")
-
-    @numpy_names
-    def __call__(
-        self, input: Any, dim: int | tuple[int, ...] | list[int] = (), keepdim: bool = False
-    ) -> Any:
-        return self.apply(input, dim=axes_of(dim, input.ndim), keepdim=bool(keepdim))
-
-    def infer(self, input: Meta, *, dim: tuple[int, ...] | None, keepdim: bool) -> Meta:
-        check_not_empty(self.name, input, dim)
-        return super().infer(input, dim=dim, keepdim=keepdim)
-
-    def gradient(self, g: Any, out: Any, input: Any, *, dim, keepdim) -> Any:
-        chosen = input == restore(out, dim, keepdim)
-        return shared_evenly(restore(g, dim, keepdim), chosen, dim)
-
-    @staticmethod
-    def samples() -> Iterator[Sample]:
-        yield Sample(array(3, 4))
-        yield Sample(array(3, 4), 1, dtypes=("float32", "float64", "float16"))
-        yield Sample(array(2, 3, 4), (0, -1), keepdim=True)
-        yield Sample(array(), 0)
-        yield Sample(np.array([[1.0, np.nan], [3.0, 2.0]]), 1, grad=False)
-        yield Sample(np.array([[3.0, 3.0], [1.0, 2.0]]), 1, grad=False)
-        yield Sample(integers(3, 4), 0)
-
-
-@register
-class Amax(Extreme):
-    """Largest element, or largest along ``dim``; NaN wins. Ties share the gradient evenly."""
-
-    def fold(self, x: np.ndarray) -> np.ndarray:
-        return x.max(-1)
-
-
-@register
-class Amin(Extreme):
-    """Smallest element, or smallest along ``dim``; NaN wins. Ties share the gradient evenly."""
-
-    def fold(self, x: np.ndarray) -> np.ndarray:
-        return x.min(-1)
-
-
-class WholeExtreme(WholeChoice, abstract=True):
-    """max() and min() of all elements."""
-
-    def infer(self, input: Meta) -> Meta:
-        check_not_empty(self.name.removesuffix("_all"), input, None)
-        return super().infer(input)
-
-
-@register
-class MaxAll(WholeExtreme):
-    """The largest element of all."""
-
-    backward_name = "MaxBackward1"
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return input.max()
-
-
-@register
-class MinAll(WholeExtreme):
-    """The smallest element of all."""
-
-    backward_name = "MinBackward1"
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return input.min()
-
-
-@register
-class MaxDim(Choice):
-    """Largest element along one dimension, and where it first occurs."""
-
-    backward_name = "MaxBackward0"
-    public = "max"
-
-    def pick(self, x: np.ndarray) -> np.ndarray:
-        return x.argmax(-1)
-
-
-@register
-class MinDim(Choice):
-    """Smallest element along one dimension, and where it first occurs."""
-
-    backward_name = "MinBackward0"
-    public = "min"
-
-    def pick(self, x: np.ndarray) -> np.ndarray:
-        return x.argmin(-1)
-
-
-def extreme_samples() -> Iterator[Sample]:
-    yield from dim_samples()
-    yield Sample(array(3, 4), array(4, seed=1))
-    yield Sample(np.array([[1.0, 3.0, 3.0], [2.0, np.nan, 2.0]]), 1, grad=False)
-    yield Sample(np.array([1.0, 3.0, 3.0]), grad=False)
-
-
-@composite("max", samples=extreme_samples)
-@numpy_names
-def max_(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
-    """``max(x)``: the largest element. ``max(x, dim)``: (values, indices) along a dimension.
-
-    ``max(x, other)``: the larger of two tensors, elementwise. NaN wins; of equal elements the
-    first is named. With ``dim`` the gradient goes to that element, without to all equally.
-    """
-    if other is not None or isinstance(dim, recorder.TensorBase):
-        return REGISTRY["maximum"](input, other if other is not None else dim)
-    if dim is None:
-        return MaxAll.apply(input)
-    axes = one_axis(dim, input.ndim)
-    return return_types.max(MaxDim.apply(input, dim=axes, keepdim=bool(keepdim)))
-
-
-@composite("min", samples=extreme_samples)
-@numpy_names
-def min_(input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
-    """``min(x)``: the smallest element. ``min(x, dim)``: (values, indices) along a dimension.
-
-    ``min(x, other)``: the smaller of two tensors, elementwise. NaN wins; of equal elements the
-    first is named. With ``dim`` the gradient goes to that element, without to all equally.
-    """
-    if other is not None or isinstance(dim, recorder.TensorBase):
-        return REGISTRY["minimum"](input, other if other is not None else dim)
-    if dim is None:
-        return MinAll.apply(input)
-    axes = one_axis(dim, input.ndim)
-    return return_types.min(MinDim.apply(input, dim=axes, keepdim=bool(keepdim)))
-
-
-@register
-class Aminmax(Wide):
-    """Smallest and largest element, of all or along one ``dim``, in one pass."""
-
-    outputs = 2
-    saves = ("input", "out")
-
-    @numpy_names
-    def __call__(self, input: Any, *, dim: int | None = None, keepdim: bool = False) -> Any:
-        axes = None if dim is None else one_axis(dim, input.ndim)
-        return return_types.aminmax(self.apply(input, dim=axes, keepdim=bool(keepdim)))
-
-    def infer(
-        self, input: Meta, *, dim: tuple[int, ...] | None, keepdim: bool
-    ) -> tuple[Meta, Meta]:
-        check_not_empty("aminmax", input, dim)
-        made = meta(reduced_shape(input.shape, dim, keepdim), input.dtype)
-        return made, made
-
-    def reference(
-        self, input: np.ndarray, *, dim: tuple[int, ...] | None, keepdim: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        lines = rows(input, dim)
-        shape = reduced_shape(input.shape, dim, keepdim)
-        return lines.min(-1).reshape(shape), lines.max(-1).reshape(shape)
-
-    def gradient(self, g: tuple, out: tuple, input: Any, *, dim, keepdim) -> Any:
-        parts = [
-            shared_evenly(restore(grad, dim, keepdim), input == restore(value, dim, keepdim), dim)
-            for grad, value in zip(g, out, strict=True)
-            if grad is not None
-        ]
-        return sum(parts[1:], start=parts[0])
-
-    @staticmethod
-    def samples() -> Iterator[Sample]:
-        yield Sample(array(3, 4))
-        yield Sample(array(3, 4), dim=1, keepdim=True)
-        yield Sample(array(), dim=0)
-
-
-class IndexOnly(ReductionRules, Wide, abstract=True):
-    """argmax and argmin: the first position; without ``dim`` that in the flattened tensor."""
-
-    differentiable = False
-
-    @numpy_names
-    def __call__(self, input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
-        axes = None if dim is None else one_axis(dim, input.ndim)
-        return self.apply(input, dim=axes, keepdim=bool(keepdim))
-
-    def result(self, dtype: DType) -> DType:
-        return dtypes.int64
-
-    def infer(self, input: Meta, *, dim: tuple[int, ...] | None, keepdim: bool) -> Meta:
-        check_not_empty(self.name, input, dim)
-        return super().infer(input, dim=dim, keepdim=keepdim)
-
-    @staticmethod
-    def samples() -> Iterator[Sample]:
-        yield from dim_samples()
-        yield Sample(np.array([[1.0, 3.0, 3.0], [2.0, np.nan, 2.0]]), 1)
-        yield Sample(integers(3, 4), 0)
-
-
-@register
-class Argmax(IndexOnly):
-    """Index of the largest element (the first of equal ones; NaN wins)."""
-
-    def fold(self, x: np.ndarray) -> np.ndarray:
-        return x.argmax(-1)
-
-
-@register
-class Argmin(IndexOnly):
-    """Index of the smallest element (the first of equal ones; NaN wins)."""
-
-    def fold(self, x: np.ndarray) -> np.ndarray:
-        return x.argmin(-1)
-
-
 # -- truth -----------------------------------------------------------------------------------
 
 
@@ -496,6 +300,9 @@ class All(Truth):
     def fold(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(x.astype(bool).all(-1))
 
+    def fold_stages(self, b: Builder, x: Source, dim: Any, keepdim: bool) -> Stage:
+        return fold(b, "and", x, dim, keepdim, lambda *i: b.cast(x[i], "bool"), "bool")
+
 
 @register
 class AnyTrue(Truth):
@@ -506,6 +313,9 @@ class AnyTrue(Truth):
 
     def fold(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(x.astype(bool).any(-1))
+
+    def fold_stages(self, b: Builder, x: Source, dim: Any, keepdim: bool) -> Stage:
+        return fold(b, "or", x, dim, keepdim, lambda *i: b.cast(x[i], "bool"), "bool")
 
 
 @register
@@ -523,6 +333,12 @@ class CountNonzero(ReductionRules, Wide):
 
     def fold(self, x: np.ndarray) -> np.ndarray:
         return np.count_nonzero(x, axis=-1)
+
+    def fold_stages(self, b: Builder, x: Source, dim: Any, keepdim: bool) -> Stage:
+        def counted(*i: Index) -> Expression:
+            return b.cast(b.cast(x[i], "bool"), "int64")
+
+        return fold(b, "add", x, dim, keepdim, counted, "int64")
 
     @staticmethod
     def samples() -> Iterator[Sample]:
@@ -547,6 +363,18 @@ class Logsumexp(ReductionRules, Accumulating):
 
     def fold(self, x: np.ndarray) -> np.ndarray:
         return stable_logsumexp(x)
+
+    def fold_stages(self, b: Builder, x: Source, dim: Any, keepdim: bool) -> Stage:
+        top = fold(b, "max", x, dim, keepdim)
+
+        def taken_out(where: tuple) -> Expression:
+            return b.where(b.abs(top[where]) < np.inf, top[where], 0)
+
+        def power(*i: Index) -> Expression:
+            return b.exp(x[i] - taken_out(reduced_place(dim, keepdim, i)))
+
+        total = fold(b, "add", x, dim, keepdim, power)
+        return b.map(total.shape, x.dtype, lambda *i: b.log(total[i]) + taken_out(i))
 
     def gradient(self, g: Any, out: Any, input: Any, *, dim, keepdim) -> Any:
         weights = (input - restore(out, dim, keepdim)).exp()

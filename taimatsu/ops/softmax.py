@@ -9,8 +9,14 @@ from typing import Any
 import numpy as np
 
 from taimatsu.dtypes import dtype as DType
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, register
+from taimatsu.ops.coordinates import Source
+from taimatsu.ops.reduced_stages import fold, reduced_place
 from taimatsu.ops.reducing import Wide, numpy_names, reduced_shape, rows
 from taimatsu.shapes import normalize_axis
 
@@ -60,6 +66,23 @@ def row_sums(x: np.ndarray, dim: int) -> np.ndarray:
     return rows(x, axes).sum(-1).reshape(reduced_shape(x.shape, axes, keepdim=True))
 
 
+def shifted_stages(b: Builder, x: Source, dim: int) -> tuple[Any, Any]:
+    """(an element less the largest one, where its line's results stand), as functions of a place.
+
+    Results of lines keep no dimension.
+    """
+    axes = (dim,) if x.shape else ()
+    top = fold(b, "max", x, axes, False)
+
+    def line(where: tuple) -> tuple:
+        return reduced_place(axes, False, where)
+
+    def shifted(*i: Index) -> Expression:
+        return x[i] - top[line(i)]
+
+    return shifted, line
+
+
 @register
 class Softmax(Normalised):
     """exp(x) / sum(exp(x)) along ``dim``; ``dtype`` converts the input first."""
@@ -70,6 +93,12 @@ class Softmax(Normalised):
         with np.errstate(invalid="ignore"):
             powers = np.exp(_shifted(input, dim))
             return powers / row_sums(powers, dim)
+
+    def lower(self, b: Builder, input: Any, *, dim: int) -> Stage:
+        shifted, line = shifted_stages(b, input, dim)
+        powers = b.map(input.shape, input.dtype, lambda *i: b.exp(shifted(*i)))
+        total = fold(b, "add", powers, (dim,) if input.shape else (), False)
+        return b.map(input.shape, input.dtype, lambda *i: powers[i] / total[line(i)])
 
     def gradient(self, g: Any, out: Any, input: Meta, *, dim) -> Any:
         weighted = g * out
@@ -86,6 +115,13 @@ class LogSoftmax(Normalised):
         with np.errstate(invalid="ignore"):
             shifted = _shifted(input, dim)
             return shifted - np.log(row_sums(np.exp(shifted), dim))
+
+    def lower(self, b: Builder, input: Any, *, dim: int) -> Stage:
+        shifted, line = shifted_stages(b, input, dim)
+        axes = (dim,) if input.shape else ()
+        total = fold(b, "add", input, axes, False, lambda *i: b.exp(shifted(*i)))
+        logs = b.map(total.shape, total.dtype, lambda *i: b.log(total[i]))
+        return b.map(input.shape, input.dtype, lambda *i: shifted(*i) - logs[line(i)])
 
     def gradient(self, g: Any, out: Any, input: Meta, *, dim) -> Any:
         return g - out.exp() * g.sum(dim, keepdim=True)

@@ -10,8 +10,19 @@ import numpy as np
 
 from taimatsu import dtypes, recorder, return_types
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, integers, register
+from taimatsu.ops.reduced_stages import (
+    count_value,
+    fold,
+    mean_of,
+    reduced_extents,
+    reduced_place,
+)
 from taimatsu.ops.reducing import (
     Wide,
     axes_of,
@@ -94,7 +105,24 @@ class Spread(Wide, abstract=True):
             made = self.finish(total / total.dtype.type(max(n - correction, 0)))
         return made.reshape(reduced_shape(input.shape, dim, keepdim))
 
+    def lower(self, b: Builder, input: Any, *, dim: Any, correction: Any, keepdim: bool) -> Stage:
+        kind = input.dtype
+        mean = mean_of(b, input, dim, keepdim)
+
+        def squared(*i: Index) -> Expression:
+            away = input[i] - mean[reduced_place(dim, keepdim, i)]
+            return away * away
+
+        total = fold(b, "add", input, dim, keepdim, squared)
+        size = count_value(b, reduced_extents(input.shape, dim, keepdim)[1], "float64")
+        degrees = b.cast(b.max(size - correction, 0), kind)
+        return b.map(total.shape, kind, lambda *i: self.finish_stages(b, total[i] / degrees))
+
     def finish(self, variance: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+    def finish_stages(self, b: Builder, variance: Expression) -> Expression:
+        """``finish`` for lowering rules."""
         raise NotImplementedError
 
 
@@ -120,6 +148,9 @@ class Var(Spread):
     def finish(self, variance: np.ndarray) -> np.ndarray:
         return variance
 
+    def finish_stages(self, b: Builder, variance: Expression) -> Expression:
+        return variance
+
     def gradient(self, g: Any, out: Any, input: Any, *, dim, correction, keepdim) -> Any:
         return _variance_gradient(restore(g, dim, keepdim), input, dim, correction)
 
@@ -132,6 +163,9 @@ class Std(Spread):
 
     def finish(self, variance: np.ndarray) -> np.ndarray:
         return np.sqrt(variance)
+
+    def finish_stages(self, b: Builder, variance: Expression) -> Expression:
+        return b.sqrt(variance)
 
     def gradient(self, g: Any, out: Any, input: Any, *, dim, correction, keepdim) -> Any:
         to_variance = (g / (out * 2)).masked_fill(out == 0, 0)
