@@ -241,7 +241,7 @@ class Index:
         return self * -1
 
     def __sub__(self, other: Index | int) -> Index:
-        return self + (-other)
+        return self + index(other) * -1
 
     def __rsub__(self, other: Index | int) -> Index:
         return index(other) + self * -1

@@ -286,7 +286,7 @@ def _order_and_uses(roots: list[Expression]) -> tuple[list[Expression], dict[Exp
             continue
         args: Iterable[Expression] = node.args
         if node.op == "load":
-            args = [c for c in node.detail[1] if type(c) is Expression]
+            args = [*args, *(c for c in node.detail[1] if type(c) is Expression)]
         if args:
             waiting.append((node, True))
             waiting.extend([(a, False) for a in reversed(tuple(args))])
