@@ -79,7 +79,7 @@ class dtype:  # noqa: N801 (PyTorch's name)
         return f"torch.{self.name}"
 
     def __reduce__(self) -> tuple:
-        return _named, (self.name,)
+        return by_name, (self.name,)
 
     def __copy__(self) -> dtype:
         return self
@@ -88,7 +88,8 @@ class dtype:  # noqa: N801 (PyTorch's name)
         return self
 
 
-def _named(name: str) -> dtype:
+def by_name(name: str) -> dtype:
+    """The dtype of a name (``"float32"``); KeyError for others."""
     return _by_name[name]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+OWN_MEMORY: set[type] = set()  # types of memory under buffers that nothing outside can see
 SNAPSHOT_LIMIT = 16 << 20  # bytes of visible memory that a recorded read copies
 
 
@@ -62,7 +63,7 @@ def is_exposed(storage: Storage) -> bool:
     if sys.getrefcount(storage.buffer) > _SOLE_BUFFER:
         return True
     base = storage.buffer.base
-    if base is None:
+    if base is None or (type(base) is memoryview and type(base.obj) in OWN_MEMORY):
         return False
     if type(base) is not np.ndarray:
         return True  # bytes, a memory map, another library's object: nobody can tell

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from taimatsu.compiler.groups import Group
 from taimatsu.compiler.inline import NotInlinedError, cost, inlined, size_hint
 from taimatsu.ir.expression import Expression, walk
-from taimatsu.ir.index import Var, index
+from taimatsu.ir.index import Index, Var, index
 from taimatsu.ir.stages import Stage, loads
 
 CHEAP = 4.0  # additions for each element that are done again rather than stored and loaded
@@ -257,7 +257,9 @@ class _Fusion:
         return found
 
     def _candidates(self, stage: Stage) -> set[int]:
-        if stage.kind in ("scatter", "opaque", "scan"):
+        if stage.kind == "opaque":  # the results of one node come together
+            return {n for s, n in self.place.items() if s.kind == "opaque" and s.node is stage.node}
+        if stage.kind in ("scatter", "scan"):
             return set()
         return {self.place[s] for s in _sources(stage) if s in self.place}
 
@@ -274,6 +276,10 @@ class _Fusion:
 
     def _join(self, group: Group, stage: Stage) -> str:
         """Adds a stage to a group; returns why not, or nothing."""
+        if group.kind == "opaque" and stage.kind == "opaque":
+            group.stages.append(stage)
+            group.rows[stage] = ()
+            return ""
         if group.kind not in ("loops", "contraction"):
             return f"{group.kind} groups take nothing in"
         if is_contraction(stage):
@@ -398,11 +404,10 @@ def _meeting(group: Group, stage: Stage) -> tuple[list[int], tuple[Var, ...]] | 
 
 def _plain(coordinate: object) -> Var | None:
     """The variable that a coordinate is, if it is nothing else."""
-    terms = getattr(coordinate, "terms", ())
-    if len(terms) != 1 or coordinate.constant or terms[0][1] != 1:  # type: ignore[attr-defined]
+    if type(coordinate) is not Index or len(coordinate.terms) != 1 or coordinate.constant:
         return None
-    atom = terms[0][0]
-    return atom if type(atom) is Var else None
+    atom, factor = coordinate.terms[0]
+    return atom if type(atom) is Var and factor == 1 else None
 
 
 def _is_simple(map_: Stage) -> bool:

@@ -133,5 +133,5 @@ def size_hint(extents: Sequence[Index | Var]) -> int:
     """How many elements there were when the program was made."""
     total = 1
     for n in extents:
-        total *= n.extent.hint() if type(n) is Var else n.hint()
+        total *= n.extent.hint() if isinstance(n, Var) else n.hint()
     return total

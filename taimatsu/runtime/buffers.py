@@ -52,12 +52,16 @@ def class_size(size: int) -> int:
     return max(-(-size // step), 1) * step
 
 
+class Mapping(mmap.mmap):
+    """Memory of a pool: blocks are cut from it, and nothing else sees it."""
+
+
 class _Block:
     """A piece of memory, of one class's size."""
 
     __slots__ = ("memory", "offset", "size")
 
-    def __init__(self, memory: mmap.mmap, offset: int, size: int) -> None:
+    def __init__(self, memory: Mapping, offset: int, size: int) -> None:
         self.memory = memory
         self.offset = offset
         self.size = size
@@ -85,7 +89,7 @@ class BufferPool:
         self._free: dict[int, list[_Block]] = {}  # by size, the last freed at the end
         # The large ones among them, by id, in the order in which they were freed.
         self._large: OrderedDict[int, _Block] = OrderedDict()
-        self._slab: mmap.mmap | None = None
+        self._slab: Mapping | None = None
         self._slab_used = 0
         self._requests = self._reused = 0
         self._in_use = self._peak = self._idle = 0
@@ -157,7 +161,7 @@ class BufferPool:
             return _Block(self._slab, offset, size)
         return _Block(self._map(size), 0, size)
 
-    def _map(self, size: int) -> mmap.mmap:
+    def _map(self, size: int) -> Mapping:
         try:
             return _mapped(size)
         except (OSError, ValueError, OverflowError):
@@ -191,11 +195,11 @@ class BufferPool:
                 self._idle -= block.size
 
 
-def _mapped(size: int) -> mmap.mmap:
+def _mapped(size: int) -> Mapping:
     """Fresh memory, private to this process, also after a fork; in huge pages where it is large."""
     if not hasattr(mmap, "MAP_PRIVATE"):
-        return mmap.mmap(-1, size)
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return Mapping(-1, size)
+    memory = Mapping(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if size >= 2 * HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         begin = -address % HUGE_PAGE

@@ -1,7 +1,4 @@
-"""Carries out recorded programs: the one place that joins the compiler and the runtime.
-
-For now every program is interpreted with the operations' NumPy references, node by node.
-"""
+"""The reference: programs carried out node by node with the operations' NumPy references."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from taimatsu.errors import OperationError
+from taimatsu.evaluate.statistics import STATISTICS
 from taimatsu.ir.graph import Argument, Graph, Node, Operand
 from taimatsu.ir.meta import Meta
 from taimatsu.recorder.number import plain
@@ -67,9 +65,17 @@ def _read(operand: Any, values: dict[int, np.ndarray], items: list) -> Any:
 
 def _compute(node: Node, values: dict[int, np.ndarray], items: list) -> None:
     inputs = tuple([_read(o, values, items) for o in node.operands])
+    STATISTICS.references += 1
+    results = evaluate_node(node, inputs)
+    for value, result, meta in zip(node.results, results, node.metas, strict=True):
+        values[value] = _settle(result, meta, inputs)
+
+
+def evaluate_node(node: Node, inputs: tuple) -> tuple:
+    """The reference's results for a node; errors say which call it was."""
     described = tuple([o.meta if type(o) is Operand else None for o in node.operands])
     try:
-        results = node.operation.evaluate(inputs, node.attributes, described, node.metas)
+        return node.operation.evaluate(inputs, node.attributes, described, node.metas)
     except MemoryError as error:
         sizes = ", ".join(map(repr, node.metas))
         raise OperationError.make(
@@ -82,8 +88,6 @@ def _compute(node: Node, values: dict[int, np.ndarray], items: list) -> None:
     except Exception as error:
         error.add_note(f"in {node.operation.name}, called at {node.site}")
         raise
-    for value, result, meta in zip(node.results, results, node.metas, strict=True):
-        values[value] = _settle(result, meta, inputs)
 
 
 def _settle(result: Any, meta: Meta, inputs: tuple) -> np.ndarray:

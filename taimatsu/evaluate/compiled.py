@@ -1,0 +1,210 @@
+"""Carries out recorded programs: the one place that joins the compiler and the runtime.
+
+A graph is lowered to stages; their text finds the plan of that structure, made once, or has the
+compiler make it. Bound to the graph's sizes it stays with the graph, so that the next run of the
+same program is one call. ``TAIMATSU_EAGER=1`` has the NumPy reference carry out everything.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from taimatsu.compiler import objects
+from taimatsu.compiler.dispatcher import dispatch_object
+from taimatsu.compiler.groups import Launch
+from taimatsu.compiler.lower import Lowered, NotLoweredError, lower
+from taimatsu.compiler.pipeline import Report, compile_stages
+from taimatsu.compiler.plan import Plan
+from taimatsu.compiler.service import CompileError
+from taimatsu.compiler.text import Canonical
+from taimatsu.config import config
+from taimatsu.evaluate import interpreter
+from taimatsu.evaluate.program import Bound
+from taimatsu.evaluate.statistics import STATISTICS
+from taimatsu.ir.graph import Graph, Operand
+from taimatsu.ir.target import Target
+from taimatsu.recorder.number import plain
+from taimatsu.runtime import loader, threads
+from taimatsu.runtime.loader import LoadError
+
+PLANS = 1024  # structures whose plans are kept
+VARIANTS = 8  # programs of one graph, for numbers that it was specialised to
+
+_lock = threading.RLock()
+_plans: OrderedDict[str, tuple[Plan, dict[Launch, Any]]] = OrderedDict()
+_loaded: dict[bytes, Any] = {}  # objects, by their bytes
+_shapes: dict[tuple, list[tuple]] = {}  # by what programs do: the shapes that came in
+
+
+class _Log(Report):
+    """Prints what passes say on the topics that TAIMATSU_LOG names."""
+
+    @property
+    def verify(self) -> bool:  # type: ignore[override]
+        return config.verify
+
+    def wants(self, topic: str) -> bool:
+        return config.logs(topic)
+
+    def say(self, topic: str, text: str) -> None:
+        if config.logs(topic):
+            print(f"[{topic}] {text}", file=sys.stderr)
+
+
+REPORT = _Log()
+
+
+def execute(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> dict[int, np.ndarray]:
+    """Runs a program: the buffers that its slots have, in; those of its outputs, out.
+
+    ``items`` holds the runtime numbers by slot. A slot that has a buffer keeps it: its new
+    content is written there. If a node fails, all buffers are as before.
+    """
+    if config.eager or not graph.nodes or not _can_compile():
+        return interpreter.execute(graph, buffers, items)
+    for bound in graph.program or ():
+        if bound is None:
+            return interpreter.execute(graph, buffers, items)
+        if bound.fits(items):
+            return bound.run(buffers, items)
+    bound = _prepared(graph, buffers, items)
+    if bound is None:
+        return interpreter.execute(graph, buffers, items)
+    return bound.run(buffers, items)
+
+
+def _prepared(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound | None:
+    """Binds a graph to its plan; None where only the reference can carry it out."""
+    with _lock:
+        try:
+            bound = _bound(graph, buffers, items)
+        except NotLoweredError:
+            graph.program = [None]
+            return None
+        except CompileError as error:
+            warnings.warn(
+                f"a program could not be compiled, NumPy carries it out: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            graph.program = [None]
+            return None
+        graph.program = [bound, *(graph.program or ())][:VARIANTS]
+        return bound
+
+
+def _bound(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound:
+    numbers = [plain(x) for x in items]
+    sizes = {slot: buffer.size for slot, buffer in buffers.items()}
+    lowered = lower(graph, numbers, sizes, _varying(graph))
+    canonical = Canonical(graph, lowered)
+    found = _plans.get(canonical.text)
+    if found is None:
+        found = _planned(graph, lowered, canonical)
+        _plans[canonical.text] = found
+        if len(_plans) > PLANS:
+            _plans.popitem(last=False)
+    else:
+        _plans.move_to_end(canonical.text)
+    plan, functions = found
+    STATISTICS.bindings += 1
+    return Bound(plan, graph, lowered, canonical.slots, canonical.items, functions)
+
+
+def _planned(
+    graph: Graph, lowered: Lowered, canonical: Canonical
+) -> tuple[Plan, dict[Launch, Any]]:
+    """A structure's plan, and the code of its launches."""
+    target = Target.host()
+    if REPORT.wants("ir"):
+        REPORT.say("ir", canonical.text)
+    plan = compile_stages(lowered, target, REPORT)
+    plan.slots, plan.items = canonical.slots, canonical.items
+    plan.nodes = graph.nodes
+    STATISTICS.plans += 1
+    launches = [step for step in plan.steps if isinstance(step, Launch)]
+    before = objects.COMPILATIONS
+    codes = objects.objects_for([launch.kernel for launch in launches], target)
+    STATISTICS.compilations += objects.COMPILATIONS - before
+    return plan, {launch: _code(code) for launch, code in zip(launches, codes, strict=True)}
+
+
+class _Code:
+    """A loaded kernel: its address, and what keeps it there."""
+
+    __slots__ = ("address", "owner")
+
+    def __init__(self, loaded: Any) -> None:
+        self.owner = loaded
+        self.address = loaded.address("kernel")
+
+
+def _code(data: bytes) -> _Code:
+    found = _loaded.get(data)
+    if found is None:
+        found = _loaded[data] = _Code(loader.load(data))
+        if len(_loaded) > 4 * PLANS:
+            _loaded.pop(next(iter(_loaded)))
+    return found
+
+
+def _varying(graph: Graph) -> frozenset[tuple[int, int]]:
+    """Extents of inputs, as (slot, size), that differ between programs that do the same."""
+    slots = {value: slot for slot, value in graph.inputs.items()}
+    skeleton: list[Any] = []
+    shapes: list[tuple[int, tuple[int, ...]]] = []
+    for node in graph.nodes:
+        skeleton.append("write" if node.is_write else node.operation.name)
+        for operand in node.operands:
+            if type(operand) is Operand:
+                skeleton.append((operand.value, operand.meta.ndim, operand.meta.dtype.name))
+                if operand.value in slots:
+                    shapes.append((slots[operand.value], tuple(operand.meta.shape)))
+    key = tuple(skeleton)
+    present = tuple(shapes)
+    seen = _shapes.setdefault(key, [])
+    if present not in seen:
+        seen.append(present)
+        del seen[:-8]
+    if len(_shapes) > 4 * PLANS:
+        _shapes.pop(next(iter(_shapes)))
+    found: set[tuple[int, int]] = set()
+    for other in seen:
+        for (slot, mine), (_, theirs) in zip(present, other, strict=True):
+            found |= {(slot, a) for a, b in zip(mine, theirs, strict=True) if a != b}
+    return frozenset(found)
+
+
+_usable: bool | None = None
+
+
+def _can_compile() -> bool:
+    """Whether this machine runs compiled code; said once where it does not."""
+    global _usable
+    if _usable is None:
+        with _lock:
+            if _usable is None:
+                _usable = _install()
+    return _usable
+
+
+def _install() -> bool:
+    try:
+        target = Target.host()
+        loader.host_machine()
+        if not threads.is_installed():
+            threads.install(threads.Dispatch(loader.load(dispatch_object(target))))
+    except (ValueError, LoadError, CompileError) as error:
+        warnings.warn(
+            f"programs cannot be compiled here, NumPy carries them out: {error}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
