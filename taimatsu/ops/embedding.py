@@ -10,10 +10,17 @@ import numpy as np
 from taimatsu import recorder
 from taimatsu.dtypes import int32, int64
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, integers, register
+from taimatsu.ops.coordinates import Places, Source, filled_stage, in_dtype, is_empty, wide
 from taimatsu.ops.filling import filled
 from taimatsu.ops.reducing import Wide
+
+_OUTSIDE = "[embedding] index out of range in self"
 
 
 class ByRow(Wide, abstract=True):
@@ -62,6 +69,30 @@ class Embedding(ByRow):
     ) -> np.ndarray:
         self.check_rows(indices, rows)
         return weight[indices]
+
+    def lower(
+        self,
+        b: Builder,
+        weight: Any,
+        indices: Any,
+        *,
+        rows: int,
+        padding_idx: int,
+        by_frequency: bool,
+    ) -> Stage | None:
+        b.weight(weight)
+        shape = (*indices.shape, *weight.shape[1:])
+        if is_empty(shape):
+            return filled_stage(b, shape, 0, weight.dtype)
+        if rows == 0:
+            return None  # no row to take: the reference refuses the indices
+        places = Places(b)
+        named = len(indices.shape)
+
+        def at(*i: Index) -> Expression:
+            return weight[(places.place(indices[i[:named]], rows), *i[named:])]
+
+        return places.check(b.map(shape, weight.dtype, at), _OUTSIDE)
 
     def gradient(
         self,
@@ -112,6 +143,50 @@ class EmbeddingGradient(ByRow):
         kept = index != padding_idx
         np.add.at(out, index[kept], values[kept])
         return out
+
+    def lower(
+        self,
+        b: Builder,
+        g: Any,
+        indices: Any,
+        *,
+        rows: int,
+        padding_idx: int,
+        by_frequency: bool,
+    ) -> Source | None:
+        named = len(indices.shape)
+        shape = (rows, *g.shape[named:])
+        kind = wide(g.dtype)
+        zeros = filled_stage(b, shape, 0, kind)
+        if is_empty(g.shape):
+            return b.stage(in_dtype(b, zeros, g.dtype))
+        if rows == 0:
+            return None  # no row to add to: the reference refuses the indices
+        places = Places(b)
+        times = self._times(b, indices, rows, kind) if by_frequency else None
+
+        def where(*i: Index) -> tuple:
+            return places.place(indices[i[:named]], rows), *i[named:]
+
+        def value(*i: Index) -> Expression:
+            row = indices[i[:named]]
+            made = b.cast(g[i], kind)
+            if times is not None:
+                made = made / times[Places(b).place(row, rows)]
+            return b.where(row.ne(padding_idx), made, 0) if padding_idx >= 0 else made
+
+        made = places.check(b.scatter(zeros, g.shape, where, value), _OUTSIDE)
+        return b.stage(in_dtype(b, made, g.dtype))
+
+    def _times(self, b: Builder, indices: Any, rows: int, kind: str) -> Stage:
+        """How often each row is used."""
+        counts = b.scatter(
+            filled_stage(b, (rows,), 0, "int64"),
+            indices.shape,
+            lambda *i: (Places(b).place(indices[i], rows),),
+            lambda *i: b.constant(1, "int64"),
+        )
+        return b.map((rows,), kind, lambda i: b.cast(counts[i], kind))
 
     def gradient(
         self,

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from taimatsu.dtypes import int64
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
+from taimatsu.ir.index import index as index_of
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import REPLACE, Stage
 from taimatsu.ops.base import Sample, array, composite, integers, register
+from taimatsu.ops.coordinates import (
+    Places,
+    Source,
+    adding,
+    count_of,
+    element,
+    filled_stage,
+    in_dtype,
+    is_empty,
+    replaced,
+    unravel,
+    wide,
+)
 from taimatsu.ops.filling import filled
-from taimatsu.ops.gather import check_bounds, check_index_type
+from taimatsu.ops.gather import check_bounds, check_index_type, outside
 from taimatsu.ops.reducing import Wide
 from taimatsu.shapes import normalize_axis
 
@@ -26,6 +44,36 @@ class SliceIndexed(Wide, abstract=True):
 
     def check(self, input: Any, index: Any, *others: Any, dim: int, size: int) -> None:
         check_bounds(self.name, index, dim, size, self.negative)
+
+    def written(
+        self,
+        b: Builder,
+        input: Any,
+        index: Any,
+        value: Callable[..., Expression],
+        dim: int,
+        combine: str,
+    ) -> Source | None:
+        """The input with ``value`` (of a place in the source) combined into the slices named."""
+        count = count_of(index.shape)
+        if count == 0 or is_empty(input.shape):
+            # An empty dimension has no slice to name: the reference refuses the indices.
+            empty = count != 0 and input.shape[dim] == 0
+            return None if empty else b.stage(input)
+        kind = input.dtype if combine == REPLACE else wide(input.dtype)
+        places = Places(b)
+
+        def where(*i: Index) -> tuple:
+            extent = input.shape[dim] if input.shape else 1
+            named = index[unravel(b, i[dim], index.shape)]
+            place = places.place(named, extent, self.negative)
+            return replaced(i, dim, place) if input.shape else ()
+
+        points = replaced(input.shape, dim, count) if input.shape else (count,)
+        made = b.scatter(
+            in_dtype(b, input, kind), points, where, lambda *i: b.cast(value(*i), kind), combine
+        )
+        return in_dtype(b, places.check(made, outside(self.name, dim)), input.dtype)
 
     def check_source(self, input: Meta, index: Meta, source: Meta, dim: int, kind: type) -> None:
         """Raises unless the source holds one slice of the input's shape per index."""
@@ -58,6 +106,11 @@ def _slices(x: np.ndarray, dim: int) -> np.ndarray:
     return x.reshape(1) if x.ndim == 0 else np.moveaxis(x, dim, 0)
 
 
+def _element_of(source: Any) -> Callable[..., Expression]:
+    """The source's element at a point (a 0-d source has one slice)."""
+    return lambda *i: source[i] if source.shape else source[()]
+
+
 @register
 class IndexSelect(SliceIndexed):
     """The slices of the input that ``index`` names, in its order."""
@@ -84,6 +137,26 @@ class IndexSelect(SliceIndexed):
             return input.copy()
         return np.take(input, index.reshape(-1), dim)
 
+    def lower(self, b: Builder, input: Any, index: Any, *, dim: int, size: int) -> Stage | None:
+        shape = replaced(input.shape, dim, count_of(index.shape)) if input.shape else ()
+        if is_empty(shape):
+            return filled_stage(b, shape, 0, input.dtype)
+        if is_empty(input.shape):
+            return None  # no slice to take: the reference refuses the indices
+        places = Places(b)
+
+        def at(*i: Index) -> Expression:
+            named = index[unravel(b, i[dim], index.shape)]
+            return input[replaced(i, dim, places.place(named, input.shape[dim]))]
+
+        if not shape:
+            made = b.map((), input.dtype, lambda: input[()])
+            every = tuple([index_of(0) for _ in index.shape])
+            places.place(index[every], 1)
+        else:
+            made = b.map(shape, input.dtype, at)
+        return places.check(made, outside(self.name, dim))
+
     def gradient(self, g: Any, out: Any, input: Any, index: Any, *, dim: int, size: int) -> tuple:
         return (lambda: filled(input.shape, 0, g.dtype).index_add(dim, index, g)), None
 
@@ -105,6 +178,12 @@ class IndexAdd(SliceIndexed):
         out = np.array(input, order="C")
         np.add.at(_slices(out, dim), index.reshape(-1), _slices(source, dim))
         return out
+
+    def lower(
+        self, b: Builder, input: Any, index: Any, source: Any, *, dim: int, size: int
+    ) -> Source | None:
+        value = _element_of(source)
+        return self.written(b, input, index, value, dim, adding(input.dtype))
 
     def gradient(
         self, g: Any, out: Any, input: Any, index: Any, source: Any, *, dim: int, size: int
@@ -129,6 +208,11 @@ class IndexCopy(SliceIndexed):
         out = np.array(input, order="C")
         _slices(out, dim)[index.reshape(-1)] = _slices(source, dim)
         return out
+
+    def lower(
+        self, b: Builder, input: Any, index: Any, source: Any, *, dim: int, size: int
+    ) -> Source | None:
+        return self.written(b, input, index, _element_of(source), dim, REPLACE)
 
     def gradient(
         self, g: Any, out: Any, input: Any, index: Any, source: Any, *, dim: int, size: int
@@ -164,6 +248,12 @@ class IndexFill(SliceIndexed):
         out = np.array(input, order="C")
         _slices(out, dim)[index.reshape(-1)] = value
         return out
+
+    def lower(
+        self, b: Builder, input: Any, index: Any, value: Any, *, dim: int, size: int
+    ) -> Source | None:
+        kind = input.dtype
+        return self.written(b, input, index, lambda *i: element(b, value, i, kind), dim, REPLACE)
 
     def gradient(
         self, g: Any, out: Any, input: Any, index: Any, value: Any, *, dim: int, size: int

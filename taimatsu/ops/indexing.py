@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from taimatsu import dtypes, recorder
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder, Extent
+from taimatsu.ir.index import Index as Axis
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import REPLACE
 from taimatsu.ops.base import Operation, Sample, array, booleans, composite, register
+from taimatsu.ops.coordinates import (
+    Places,
+    adding,
+    broadcast_at,
+    broadcast_extents,
+    filled_stage,
+    is_empty,
+)
 from taimatsu.ops.filling import zeros_of
 from taimatsu.ops.views import Alias, Select, Slice, Unsqueeze
 from taimatsu.shapes import broadcast_shapes
@@ -18,10 +29,14 @@ from taimatsu.shapes import broadcast_shapes
 
 def indexed_shape(shape: tuple[int, ...], dims: tuple[int, ...], index: tuple[int, ...]) -> tuple:
     """The result's shape: index dimensions stand at the first indexed one if all are adjacent."""
-    adjacent = list(dims) == list(range(dims[0], dims[0] + len(dims)))
     rest = [n for d, n in enumerate(shape) if d not in dims]
-    at = dims[0] if adjacent else 0
+    at = dims[0] if is_adjacent(dims) else 0
     return (*rest[:at], *index, *rest[at:])
+
+
+def is_adjacent(dims: tuple[int, ...]) -> bool:
+    """Whether dimensions follow one another."""
+    return list(dims) == list(range(dims[0], dims[0] + len(dims)))
 
 
 def _keys(ndim: int, dims: tuple[int, ...], indices: tuple) -> tuple:
@@ -29,6 +44,9 @@ def _keys(ndim: int, dims: tuple[int, ...], indices: tuple) -> tuple:
     for d, index in zip(dims, indices, strict=True):
         key[d] = index
     return tuple(key)
+
+
+_OUTSIDE = "[index] an index is out of bounds for its dimension"
 
 
 class ByIndex(Operation, abstract=True):
@@ -67,6 +85,29 @@ class ByIndex(Operation, abstract=True):
                     kind=IndexError,
                 )
 
+    def selected(
+        self, b: Builder, places: Places, indices: tuple, dims: tuple[int, ...], extents: Any
+    ) -> tuple[tuple[Extent, ...], Callable[..., tuple]]:
+        """The shape that index tensors make of an array with these extents, and where in the
+        array each of its elements stands.
+        """
+        index_shape = broadcast_extents([i.shape for i in indices])
+        shape = indexed_shape(extents, dims, index_shape)
+        rest = [d for d in range(len(extents)) if d not in dims]
+        at = dims[0] if is_adjacent(dims) else 0
+
+        def where(*i: Axis) -> tuple:
+            named = i[at : at + len(index_shape)]
+            others = (*i[:at], *i[at + len(index_shape) :])
+            place: list[Any] = [None] * len(extents)
+            for d, other in zip(rest, others, strict=True):
+                place[d] = other
+            for d, index in zip(dims, indices, strict=True):
+                place[d] = places.place(broadcast_at(index, named), extents[d], negative=True)
+            return tuple(place)
+
+        return shape, where
+
 
 @register
 class Index(ByIndex):
@@ -83,6 +124,16 @@ class Index(ByIndex):
     def reference(self, input, *indices, dims, shape):
         self.refuse_outside(input.shape, dims, indices)
         return input[_keys(input.ndim, dims, indices)]
+
+    def lower(self, b, input, *indices, dims, shape):
+        places = Places(b)
+        made, where = self.selected(b, places, indices, dims, input.shape)
+        if is_empty(made):
+            return filled_stage(b, made, 0, input.dtype)
+        if is_empty(input.shape):
+            return None  # nothing to read: the reference refuses the indices
+        stage = b.map(made, input.dtype, lambda *i: input[where(*i)])
+        return places.check(stage, _OUTSIDE)
 
     def check(self, input, *indices, dims, shape):
         self.refuse_outside(shape, dims, indices)
@@ -130,6 +181,17 @@ class IndexPut(ByIndex):
         else:
             np.add.at(result, key, values)
         return result
+
+    def lower(self, b, input, values, *indices, dims, shape, accumulate):
+        places = Places(b)
+        points, where = self.selected(b, places, indices, dims, input.shape)
+        if is_empty(points):
+            return b.stage(input)
+        if is_empty(input.shape):
+            return None  # no place to write to: the reference refuses the indices
+        combine = adding(input.dtype) if accumulate else REPLACE
+        made = b.scatter(input, points, where, lambda *i: broadcast_at(values, i), combine)
+        return places.check(made, _OUTSIDE)
 
     def check(self, input, values, *indices, dims, shape, accumulate):
         self.refuse_outside(shape, dims, indices)

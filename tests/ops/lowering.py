@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import taimatsu
-from taimatsu import evaluate
 from taimatsu.compiler.views import view_of
 from taimatsu.config import config
+from taimatsu.evaluate import interpreter as evaluate
 from taimatsu.ir import expression as ex
 from taimatsu.ir.builder import Builder, NotKnownError
 from taimatsu.ir.index import Symbol, index
@@ -122,7 +122,7 @@ class Lowered:
         if self.layout == "plain" or array.size == 0:
             memory, seen = array, meta(array.shape, kind)
         elif self.layout == "moved":
-            memory = np.ascontiguousarray(array.T)
+            memory = array.T.copy()
             strides = contiguous_strides(memory.shape)[::-1]
             seen = meta(array.shape, kind, strides)
         else:
