@@ -10,8 +10,14 @@ import numpy as np
 
 from taimatsu.dtypes import int64, uint8
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, integers, register
+from taimatsu.ops.coordinates import Places, Source, is_empty
+from taimatsu.ops.reduced_stages import fold
 from taimatsu.ops.reducing import Wide
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -50,6 +56,12 @@ class OfClasses(Wide, abstract=True):
     hidden = True
     checked = True
 
+    def working_dtype(self, operand: Meta, outs: tuple) -> str:
+        """Labels are read as int64, whatever they are stored as."""
+        if not operand.dtype.is_floating_point:
+            return "int64"
+        return super().working_dtype(operand, outs)
+
     def check_labels(self, target: np.ndarray | None, classes: int, ignore_index: int) -> None:
         """IndexError for a label that is no class; None (not known yet) passes."""
         if target is None or target.size == 0:
@@ -77,6 +89,40 @@ def _label_weights(
     labels = np.where(kept, target, 0).astype(np.int64)
     weights = np.ones(labels.shape, dtype) if weight is None else weight[labels]
     return labels, np.where(kept, weights, dtype.type(0))
+
+
+class _Labels:
+    """``_label_weights`` for lowering rules: expressions at a place of the target."""
+
+    def __init__(
+        self, b: Builder, target: Source, weight: Source | None, ignore_index: int, classes: Index
+    ) -> None:
+        self.b = b
+        self.target = target
+        self.weights = weight
+        self.ignore_index = ignore_index
+        self.classes = classes
+
+    def kept(self, where: tuple) -> Expression:
+        return self.target[where].ne(self.ignore_index)
+
+    def label(self, where: tuple, places: Places | None = None) -> Expression:
+        """The class, as a coordinate: 0 for ignored labels."""
+        places = Places(self.b) if places is None else places
+        return places.place(self.b.where(self.kept(where), self.target[where], 0), self.classes)
+
+    def weight(self, where: tuple, dtype: str) -> Expression:
+        """The label's weight, 0 for ignored labels."""
+        b = self.b
+        one = b.constant(1, dtype)
+        of_class = one if self.weights is None else self.weights[self.label(where)]
+        return b.where(self.kept(where), of_class, 0)
+
+    def total(self, dtype: str) -> Stage:
+        """The sum of all labels' weights."""
+        return fold(
+            self.b, "add", self.target, None, False, lambda *i: self.weight(i, dtype), dtype
+        )
 
 
 @register
@@ -129,6 +175,41 @@ class NllLoss(OfClasses):
             return loss
         with np.errstate(divide="ignore", invalid="ignore"):
             return loss.sum() / weights.sum() if reduction == "mean" else loss.sum()
+
+    def lower(
+        self,
+        b: Builder,
+        input: Any,
+        target: Any,
+        weight: Any,
+        *,
+        reduction: str,
+        ignore_index: int,
+        classes: int,
+    ) -> Stage | None:
+        axis = min(1, len(input.shape) - 1)
+        kind = input.dtype
+        if is_empty(input.shape):
+            return None  # no place to read from for the labels that are not there
+        labels = _Labels(b, target, weight, ignore_index, input.shape[axis])
+        places = Places(b)
+
+        def loss(*i: Index) -> Expression:
+            place = labels.label(i, places)
+            share = labels.weight(i, kind)
+            score = input[(*i[:axis], place, *i[axis:])]
+            return b.where(share.eq(0), 0, -share * score)
+
+        if reduction == "none":
+            return self._checked(b, places, b.map(target.shape, kind, loss))
+        total = self._checked(b, places, fold(b, "add", target, None, False, loss, kind))
+        if reduction == "sum":
+            return total
+        shares = labels.total(kind)
+        return b.map((), kind, lambda: total[()] / shares[()])
+
+    def _checked(self, b: Builder, places: Places, stage: Stage) -> Stage:
+        return places.check(stage, "nll_loss: Target is out of bounds.")
 
     def gradient(
         self,
@@ -204,6 +285,37 @@ class NllLossGradient(OfClasses):
         places, values = np.expand_dims(labels, axis), np.expand_dims(values, axis)
         np.put_along_axis(out, places, values.astype(g.dtype), axis)
         return out
+
+    def lower(
+        self,
+        b: Builder,
+        g: Any,
+        target: Any,
+        weight: Any,
+        *,
+        reduction: str,
+        ignore_index: int,
+        classes: int,
+        shape: tuple[int, ...],
+    ) -> Stage | None:
+        axis = min(1, len(shape) - 1)
+        kind = g.dtype
+        if classes == 0:
+            return None  # no label is a class
+        count = b.extent(classes) if weight is None else weight.shape[0]
+        labels = _Labels(b, target, weight, ignore_index, count)
+        total = labels.total(kind) if reduction == "mean" else None
+        scale = None if total is None else b.map((), kind, lambda: g[()] / total[()])
+
+        def slope(*i: Index) -> Expression:
+            where = (*i[:axis], *i[axis + 1 :])
+            share = labels.weight(where, kind)
+            at = scale[()] if scale is not None else g[where if g.shape else ()]
+            chosen = b.index(i[axis]).eq(target[where]) & share.ne(0)
+            return b.where(chosen, -share * at, 0)
+
+        outs = (*target.shape[:axis], count, *target.shape[axis:])
+        return b.map(outs, kind, slope)
 
     def gradient(
         self,

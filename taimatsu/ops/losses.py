@@ -12,10 +12,16 @@ import numpy as np
 from taimatsu import recorder
 from taimatsu.dtypes import result_type
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Operation, Sample, array, composite, register
 from taimatsu.ops.classification_losses import reduced, reduction_of
+from taimatsu.ops.coordinates import broadcast_at, broadcast_extents, count_of
 from taimatsu.ops.filling import filled
+from taimatsu.ops.reduced_stages import converted_view, in_result_dtype, value_of
 from taimatsu.ops.reducing import compute_dtype
 from taimatsu.shapes import broadcast_shapes, count
 
@@ -59,6 +65,43 @@ class PointwiseLoss(Operation, abstract=True):
     def pointwise(self, *inputs: np.ndarray, **parameters: Any) -> np.ndarray:
         raise NotImplementedError
 
+    def stages(self, b: Any, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> Any:
+        kind = str(compute_dtype(outs[0].dtype))
+        cast = tuple([converted_view(x, kind) for x in inputs])
+        made = super().stages(b, cast, attributes, metas, outs)
+        return made and (in_result_dtype(b, made[0], outs[0].dtype.name),)
+
+    def lower(self, b: Builder, *inputs: Any, reduction: str, **parameters: Any) -> Stage:
+        present = [x for x in inputs if x is not None]
+        kind = present[0].dtype
+        shape = broadcast_extents([x.shape for x in present])
+        conditions: list[Expression] = []
+
+        def loss(*i: Index) -> Expression:
+            elements = [None if x is None else broadcast_at(x, i) for x in inputs]
+            conditions.extend(self.conditions(b, *elements))
+            return self.pointwise_stages(b, *elements, **parameters)
+
+        if reduction == "none" or not shape:
+            made = b.map(shape, kind, loss)
+        else:
+            made = b.reduce("add", (), shape, kind, lambda i, r: loss(*r))
+        b.check(made, conditions, self.refusal)
+        if reduction != "mean":
+            return made
+        size = value_of(b, count_of(shape), kind)
+        return b.map((), kind, lambda: made[()] / size)
+
+    refusal = ""  # what the error says where a condition does not hold
+
+    def conditions(self, b: Builder, *inputs: Any) -> list[Expression]:
+        """What must hold for elements."""
+        return []
+
+    def pointwise_stages(self, b: Builder, *inputs: Any, **parameters: Any) -> Expression:
+        """``pointwise`` for lowering rules."""
+        raise NotImplementedError
+
     def gradient(self, g: Any, out: Any, *inputs: Any, reduction: str, **parameters: Any) -> tuple:
         if reduction == "mean":
             g = g / count(broadcast_shapes(inputs[0].shape, inputs[1].shape))
@@ -87,6 +130,10 @@ class MseLoss(PointwiseLoss):
     def pointwise(self, input: Any, target: Any, parameter: float = 0) -> np.ndarray:
         return np.square(input - target)
 
+    def pointwise_stages(self, b: Builder, input: Any, target: Any, parameter: float = 0) -> Any:
+        gap = input - target
+        return gap * gap
+
     def slopes(self, g: Any, input: Any, target: Any, parameter: float = 0) -> tuple:
         def slope() -> Any:
             return g * (input - target) * 2
@@ -104,6 +151,10 @@ class SmoothL1Loss(PointwiseLoss):
         gap = np.abs(input - target)
         return np.where(gap < parameter, 0.5 * gap * gap / parameter, gap - 0.5 * parameter)
 
+    def pointwise_stages(self, b: Builder, input: Any, target: Any, parameter: float = 0) -> Any:
+        gap = b.abs(input - target)
+        return b.where(gap < parameter, 0.5 * gap * gap / parameter, gap - 0.5 * parameter)
+
     def slopes(self, g: Any, input: Any, target: Any, parameter: float = 0) -> tuple:
         def slope() -> Any:
             return g * ((input - target) / parameter).clamp(-1, 1)
@@ -120,6 +171,10 @@ class HuberLoss(PointwiseLoss):
     def pointwise(self, input: Any, target: Any, parameter: float = 0) -> np.ndarray:
         gap = np.abs(input - target)
         return np.where(gap <= parameter, 0.5 * gap * gap, parameter * (gap - 0.5 * parameter))
+
+    def pointwise_stages(self, b: Builder, input: Any, target: Any, parameter: float = 0) -> Any:
+        gap = b.abs(input - target)
+        return b.where(gap <= parameter, 0.5 * gap * gap, parameter * (gap - 0.5 * parameter))
 
     def slopes(self, g: Any, input: Any, target: Any, parameter: float = 0) -> tuple:
         def slope() -> Any:
@@ -157,6 +212,17 @@ class BinaryCrossEntropy(PointwiseLoss):
         with np.errstate(divide="ignore"):
             log_one = np.maximum(np.log(input), -100)
             log_zero = np.maximum(np.log1p(-input), -100)
+        loss = (target - 1) * log_zero - target * log_one
+        return loss if weight is None else loss * weight
+
+    refusal = "all elements of input should be between 0 and 1"
+
+    def conditions(self, b: Builder, input: Any, target: Any, weight: Any) -> list[Expression]:
+        return [(input >= 0) & (input <= 1)]
+
+    def pointwise_stages(self, b: Builder, input: Any, target: Any, weight: Any) -> Any:
+        log_one = b.max(b.log(input), -100)
+        log_zero = b.max(b.log1p(-input), -100)
         loss = (target - 1) * log_zero - target * log_one
         return loss if weight is None else loss * weight
 
@@ -200,6 +266,15 @@ class BinaryCrossEntropyWithLogits(PointwiseLoss):
 
     def pointwise(self, input: Any, target: Any, weight: Any, pos_weight: Any) -> np.ndarray:
         soft = np.log1p(np.exp(-np.abs(input))) + np.maximum(-input, 0)  # log(1 + exp(-x))
+        if pos_weight is not None:
+            soft = soft * ((pos_weight - 1) * target + 1)
+        loss = (1 - target) * input + soft
+        return loss if weight is None else loss * weight
+
+    def pointwise_stages(
+        self, b: Builder, input: Any, target: Any, weight: Any, pos_weight: Any
+    ) -> Any:
+        soft = b.log1p(b.exp(-b.abs(input))) + b.max(-input, 0)
         if pos_weight is not None:
             soft = soft * ((pos_weight - 1) * target + 1)
         loss = (1 - target) * input + soft

@@ -6,204 +6,13 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
-import numpy as np
-
-from taimatsu.dtypes import dtype as DType
-from taimatsu.dtypes import finfo, float32
+from taimatsu.dtypes import finfo
 from taimatsu.errors import OperationError
-from taimatsu.ir.meta import Meta, meta
-from taimatsu.ops.base import Sample, array, composite, register
+from taimatsu.ops.base import Sample, array, composite
 from taimatsu.ops.padding import pad
 from taimatsu.ops.pooling import AVG_POOLS
-from taimatsu.ops.reducing import Wide
 from taimatsu.ops.resampling import need_float
-
-Shape = tuple[int, ...]
-
-
-def _statistics_type(dtype: DType) -> DType:
-    return float32 if dtype.itemsize < 4 else dtype
-
-
-@register
-class Standardize(Wide):
-    """(x - mean) / sqrt(var + eps) * weight + bias, with mean and variance over ``axes``.
-
-    The input is seen in the shape ``view``; weight and bias in the shape ``affine``, broadcast
-    against it. Gives the result (in the input's shape), the means and the biased variances.
-    """
-
-    hidden = True
-    outputs = 3
-    saves = {
-        "input": ("input", "weight", "out[1]", "out[2]"),
-        "weight": ("input", "out[1]", "out[2]"),
-        "bias": (),
-    }
-
-    def infer(
-        self,
-        input: Meta,
-        weight: Meta | None,
-        bias: Meta | None,
-        *,
-        view: Shape,
-        axes: Shape,
-        affine: Shape,
-        eps: float,
-        kind: str,
-    ) -> tuple[Meta, Meta, Meta]:
-        kept = tuple(1 if d in axes else n for d, n in enumerate(view))
-        statistics = meta(kept, _statistics_type(input.dtype))
-        return meta(input.shape, input.dtype), statistics, statistics
-
-    def reference(
-        self,
-        input: np.ndarray,
-        weight: np.ndarray | None,
-        bias: np.ndarray | None,
-        *,
-        view: Shape,
-        axes: Shape,
-        affine: Shape,
-        eps: float,
-        kind: str,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        x = input.reshape(view)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            size = x.dtype.type(prod(view[d] for d in axes))
-            mean = x.sum(axes, keepdims=True, dtype=np.float64) / size
-            mean = mean.astype(x.dtype)
-            centred = x - mean
-            var = np.square(centred).sum(axes, keepdims=True, dtype=np.float64) / size
-            var = var.astype(x.dtype)
-            out = centred / np.sqrt(var + x.dtype.type(eps))
-        if weight is not None:
-            out *= weight.reshape(affine)
-        if bias is not None:
-            out += bias.reshape(affine)
-        return out.reshape(input.shape), mean, var
-
-    def gradient(
-        self,
-        g: tuple,
-        out: Any,
-        input: Any,
-        weight: Any,
-        bias: Any,
-        *,
-        view: Shape,
-        axes: Shape,
-        affine: Shape,
-        eps: float,
-        kind: str,
-    ) -> tuple:
-        size = prod(view[d] for d in axes)
-        kind_of = _statistics_type(input.dtype)
-        whole = None if g[0] is None else g[0].reshape(view).to(kind_of)
-
-        def standard() -> Any:
-            _, mean, var = out
-            return (input.reshape(view).to(kind_of) - mean) * (var + eps).rsqrt()
-
-        def for_input() -> Any:
-            total: Any = 0
-            if whole is not None:
-                x = standard()
-                scaled = whole if weight is None else whole * weight.reshape(affine).to(kind_of)
-                mean = scaled.mean(axes, keepdim=True)
-                along = (scaled * x).mean(axes, keepdim=True)
-                total = (scaled - mean - x * along) * (out[2] + eps).rsqrt()
-            if g[1] is not None:
-                total = total + g[1] / size
-            if g[2] is not None:
-                total = total + g[2] * (input.reshape(view).to(kind_of) - out[1]) * (2 / size)
-            return total.expand(view).reshape(input.shape)
-
-        def for_weight() -> Any:
-            return _sum_to(whole * standard(), affine).reshape(weight.shape)
-
-        def for_bias() -> Any:
-            return _sum_to(whole, affine).reshape(bias.shape)
-
-        if whole is None:
-            return for_input, None, None
-        return for_input, for_weight, for_bias
-
-    def backward_name_for(self, inputs: tuple, attributes: dict) -> str:
-        return f"Native{attributes['kind']}NormBackward0"
-
-
-@register
-class NormalizeWith(Wide):
-    """(x - mean) / sqrt(var + eps) * weight + bias with given statistics, per channel (dim 1)."""
-
-    hidden = True
-    backward_name = "NativeBatchNormBackward0"
-    saves = {"input": ("weight", "var"), "weight": ("input", "mean", "var"), "bias": ()}
-
-    def infer(
-        self,
-        input: Meta,
-        mean: Meta,
-        var: Meta,
-        weight: Meta | None,
-        bias: Meta | None,
-        *,
-        eps: float,
-    ) -> Meta:
-        return meta(input.shape, input.dtype)
-
-    def reference(
-        self,
-        input: np.ndarray,
-        mean: np.ndarray,
-        var: np.ndarray,
-        weight: np.ndarray | None,
-        bias: np.ndarray | None,
-        *,
-        eps: float,
-    ) -> np.ndarray:
-        channel = (-1, *(1,) * (input.ndim - 2))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scale = 1 / np.sqrt(var + var.dtype.type(eps))
-            out = (input - mean.reshape(channel)) * scale.reshape(channel)
-        if weight is not None:
-            out *= weight.reshape(channel)
-        if bias is not None:
-            out += bias.reshape(channel)
-        return out
-
-    def gradient(
-        self,
-        g: Any,
-        out: Any,
-        input: Any,
-        mean: Any,
-        var: Any,
-        weight: Any,
-        bias: Any,
-        *,
-        eps: float,
-    ) -> tuple:
-        channel = (1, -1, *(1,) * (input.ndim - 2))
-        others = (0, *range(2, input.ndim))
-
-        def for_input() -> Any:
-            scale = (var + eps).rsqrt()
-            return g * (scale if weight is None else scale * weight).reshape(channel)
-
-        def for_weight() -> Any:
-            standard = (input - mean.reshape(channel)) * (var + eps).rsqrt().reshape(channel)
-            return (g * standard).sum(others)
-
-        return for_input, None, None, for_weight, lambda: g.sum(others)
-
-
-def _sum_to(x: Any, shape: Shape) -> Any:
-    """Sums over the dimensions in which ``shape`` has extent 1."""
-    axes = tuple(d for d, n in enumerate(shape) if n == 1 and x.shape[d] != 1)
-    return x.sum(axes, keepdim=True) if axes else x
+from taimatsu.ops.standardizing import NormalizeWith, Shape, Standardize, statistics_type
 
 
 def _check_vectors(name: str, channels: int, **vectors: Any) -> None:
@@ -283,7 +92,7 @@ def batch_norm(
 
 
 def _check_same_type(input: Any, *others: Any) -> None:
-    allowed = {input.dtype, _statistics_type(input.dtype)}
+    allowed = {input.dtype, statistics_type(input.dtype)}
     for other in others:
         if other is not None and other.dtype not in allowed:
             raise OperationError.make(
@@ -528,7 +337,7 @@ def rms_norm(
     """x / sqrt(mean(x ** 2) + eps) * weight over the last dimensions. Zhang and Sennrich 2019."""
     need_float("rms_norm", input)
     shape = _normalized_shape("rms_norm", input, normalized_shape, weight)
-    wide = input.to(_statistics_type(input.dtype))
+    wide = input.to(statistics_type(input.dtype))
     axes = tuple(range(input.ndim - len(shape), input.ndim))
     floor = finfo(wide.dtype).eps if eps is None else eps
     out = wide * (wide.square().mean(axes, keepdim=True) + floor).rsqrt()
