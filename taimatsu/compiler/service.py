@@ -1,9 +1,9 @@
 """Compile workers: LLVM in processes of its own, behind a pipe.
 
-``submit`` gives a ``Job`` at once. Two worker processes at most serve what a program waits for, one
-more, at low priority, what is compiled in the background; each is started by the first request
-that finds none free, and leaves after a while without work. A thread of this process sits with each
-worker: it writes requests, reads answers and settles jobs.
+``submit`` (LLVM IR) and ``submit_kernel`` (the loop IR) give a ``Job`` at once. Two processes at
+most serve what a program waits for, one more, at low priority, what is compiled in the background;
+each is started by the first request that finds none free, and leaves after a while without work. A
+thread of this process sits with each worker: it writes requests, reads answers and settles jobs.
 
 A worker that dies (LLVM aborts on what it cannot do; somebody kills it) or takes too long fails
 the job it was at, with what it had printed; the next job starts a new worker. Workers have sessions
@@ -150,6 +150,18 @@ class CompileService:
             background: whether nobody waits for it: it is done at low priority.
         """
         fields = tuple(text.encode() for text in (triple, cpu, features, output, ir))
+        return self._submit(fields, background)
+
+    def submit_kernel(
+        self, kernel: bytes, target: bytes, *, output: str = "object", background: bool = False
+    ) -> Job:
+        """Has a kernel compiled: ``kernel`` and ``target`` as ``compiler/transport.py`` packs them.
+
+        The rest is as for ``submit``; in the code the kernel's function is called ``kernel``.
+        """
+        return self._submit((target, output.encode(), kernel), background)
+
+    def _submit(self, fields: tuple[bytes, ...], background: bool) -> Job:
         with self._lock:
             lane = self._background if background else self._foreground
             job = self._under_way.get(fields)

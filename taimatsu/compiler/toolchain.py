@@ -34,3 +34,19 @@ def fingerprint() -> str:
         digest.update(f"{library.name} {status.st_size} {status.st_mtime_ns}".encode())
     digest.update((Path(__file__).parent / "codegen" / "emit.py").read_bytes())
     return digest.hexdigest()
+
+
+@cache
+def kernel_fingerprint() -> str:
+    """What decides about the code that the same kernel becomes: the code generator, and all else.
+
+    Sources are read, and not their dates, so that a copy of the package finds the same objects.
+    """
+    package = Path(__file__).parents[1]
+    sources = [*(package / "compiler" / "codegen").rglob("*.py")]
+    sources.append(package / "compiler" / "transport.py")
+    sources.extend(package / "ir" / f"{name}.py" for name in ("expression", "index", "loops"))
+    digest = hashlib.blake2b(fingerprint().encode(), digest_size=8)
+    for source in sorted(sources):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()

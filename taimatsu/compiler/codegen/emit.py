@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import types
 
 # Kernels come as unrolled SSA values, so little is left to do: inline the small functions, promote
 # what was written as memory, simplify, and drop what is not called. Loop-invariant code, strength
@@ -30,6 +31,9 @@ PASSES = (
     "aggressive_dce",
     "global_dead_code_eliminate",
 )
+
+# Kernels of the loop IR.
+KERNEL_PASSES = PASSES
 
 _U32 = struct.Struct("<I")
 
@@ -91,15 +95,22 @@ class Emitter:
         return self._machines[key]
 
     def emit(
-        self, ir: str, triple: str, cpu: str = "", features: str = "", output: str = "object"
+        self,
+        ir: str,
+        triple: str,
+        cpu: str = "",
+        features: str = "",
+        output: str = "object",
+        passes: tuple[str, ...] = PASSES,
     ) -> bytes:
-        """Verifies a module, runs ``PASSES`` and returns the code.
+        """Verifies a module, runs passes and returns the code.
 
         Args:
             ir: the module's text. It needs no triple and no data layout.
             triple, cpu, features: the target, as LLVM names them (``"+avx2,+fma"``).
             output: ``"object"`` (relocatable), ``"assembly"`` (also PTX) or ``"ir"`` (after the
                 passes), the last two as UTF-8 text.
+            passes: what is done to the module, by llvmlite's names.
 
         Raises:
             RuntimeError: text that does not parse or verify, with LLVM's message; a triple that
@@ -110,7 +121,7 @@ class Emitter:
         module.triple = triple
         module.data_layout = str(machine.target_data)
         module.verify()
-        self._run_passes(module, machine)
+        self._run_passes(module, machine, passes)
         if output == "object":
             return machine.emit_object(module)
         if output == "assembly":
@@ -119,22 +130,50 @@ class Emitter:
             return str(module).encode()
         raise RuntimeError(f"expected output object, assembly or ir; got {output!r}")
 
-    def _run_passes(self, module, machine) -> None:
+    def _run_passes(self, module, machine, passes: tuple[str, ...]) -> None:
         llvm = self._llvm
         manager = llvm.create_new_module_pass_manager()
-        for name in PASSES:
+        for name in passes:
             getattr(manager, f"add_{name}_pass")()
         builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
         manager.run(module, builder)
 
 
 def answer(emitter: Emitter, request: list[bytes]) -> list[bytes]:
-    """The answer to (triple, cpu, features, output, IR): (b"ok", code) or (b"error", message)."""
+    """The answer to a request: (b"ok", code) or (b"error", message).
+
+    Requests are (triple, cpu, features, output, IR), for modules, and (target, output, kernel), for
+    kernels as ``compiler/transport.py`` packs them.
+    """
     try:
+        if len(request) == 3:
+            return [b"ok", emit_kernel(emitter, *request)]
         triple, cpu, features, output, ir = [field.decode() for field in request]
         return [b"ok", emitter.emit(ir, triple, cpu, features, output)]
-    except (RuntimeError, ValueError) as error:
-        return [b"error", str(error).encode()]
+    except Exception as error:
+        # A kernel that is not well-formed fails alone; the next one may be.
+        return [b"error", f"{type(error).__name__}: {error}".encode()]
+
+
+def emit_kernel(emitter: Emitter, target: bytes, output: bytes, kernel: bytes) -> bytes:
+    """The code of a kernel of the loop IR; its function is called ``kernel``."""
+    stand_in_for_package()
+    from taimatsu.compiler import transport
+    from taimatsu.compiler.codegen.llvm import lower_kernel
+
+    machine = transport.unpack_target(target)
+    ir = lower_kernel(transport.unpack_kernel(kernel), machine)
+    return emitter.emit(
+        ir, machine.triple, machine.cpu, machine.llvm_features, output.decode(), KERNEL_PASSES
+    )
+
+
+def stand_in_for_package() -> None:
+    """Makes the package's inner modules importable without what the package itself imports."""
+    if "taimatsu" not in sys.modules:
+        package = types.ModuleType("taimatsu")
+        package.__path__ = [str(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))]
+        sys.modules["taimatsu"] = package
 
 
 def main(arguments: list[str]) -> int:

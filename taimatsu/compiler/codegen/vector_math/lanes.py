@@ -11,9 +11,9 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from llvmlite import ir
 
+from taimatsu.compiler.codegen.writer import rounded_to_single
 from taimatsu.ir.target import Target
 
 Number = int | float
@@ -83,7 +83,7 @@ class Lanes:
             width = self.item.width
             number = int(number) & ((1 << width) - 1)
         elif self.bits == 32:
-            number = float(np.float32(number))
+            number = rounded_to_single(float(number))
         else:
             number = float(number)
         one = ir.Constant(self.item, number)

@@ -1,0 +1,248 @@
+"""Arithmetic and comparison of floats, integers and truth values, without undefined results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from taimatsu.compiler.codegen.writer import BITS, Value, Writer
+from taimatsu.ir.expression import FLOATS, UNSIGNED
+from taimatsu.ir.target import Target
+
+_FLOAT_INSTRUCTIONS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
+_FLOAT_SIGNS = {"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole", "gt": "ogt", "ge": "oge"}
+_PLAIN = {"add", "sub", "mul", "and", "or", "xor"}
+# Of truth values: what NumPy and PyTorch mean by sums and products.
+_OF_BOOLS = {"add": "or", "mul": "and", "min": "and", "max": "or"}
+
+
+def comparison(writer: Writer, operation: str, dtype: str, a: Value, b: Value) -> Value:
+    """A truth value; false where an operand is nan, but for ``ne``."""
+    if dtype in FLOATS:
+        return writer.binary(f"fcmp {_FLOAT_SIGNS[operation]}", a, b, "i1")
+    if operation in ("eq", "ne"):
+        return writer.binary(f"icmp {operation}", a, b, "i1")
+    unsigned = dtype in UNSIGNED or dtype == "bool"
+    return writer.binary(f"icmp {'u' if unsigned else 's'}{operation}", a, b, "i1")
+
+
+# -- floats ----------------------------------------------------------------------------------
+
+
+def floats(writer: Writer, target: Target, operation: str, values: list[Value]) -> Value:
+    """An operation on float32 or float64. ValueError for one that floats do not have."""
+    instruction = _FLOAT_INSTRUCTIONS.get(operation)
+    if instruction is not None:
+        return writer.binary(instruction, values[0], values[1])
+    if operation == "fma":
+        if target.fma:
+            return writer.intrinsic("fma", values)
+        product = writer.binary("fmul", values[0], values[1])
+        return writer.binary("fadd", product, values[2])
+    if operation == "neg":
+        (x,) = values
+        return writer.pure(f"fneg {x.type} {x.name}", x.kind, x.width, x)
+    if operation == "abs":
+        return writer.intrinsic("fabs", values)
+    if operation == "copysign":
+        return writer.intrinsic("copysign", values)
+    if operation in ("min", "max"):
+        return _float_extreme(writer, target, operation, *values)
+    raise ValueError(f"[codegen] floats have no operation {operation}")
+
+
+def _float_extreme(writer: Writer, target: Target, operation: str, a: Value, b: Value) -> Value:
+    """The smaller or the greater; nan where either is."""
+    if not target.is_x86:
+        return writer.intrinsic("minimum" if operation == "min" else "maximum", [a, b])
+    sign = "fcmp olt" if operation == "min" else "fcmp ogt"
+    if b.constant is not None:
+        a, b = b, a
+    # One instruction of x86, which gives the second operand where either is nan.
+    extreme = writer.select(writer.binary(sign, a, b, "i1"), a, b)
+    if a.constant is not None and a.constant == a.constant:
+        return extreme
+    return writer.select(writer.binary("fcmp uno", a, a, "i1"), a, extreme)
+
+
+# -- integers --------------------------------------------------------------------------------
+
+
+def integers(writer: Writer, operation: str, dtype: str, values: list[Value]) -> Value:
+    """An operation on integers or truth values. ValueError for one that they do not have."""
+    signed = dtype not in UNSIGNED
+    if dtype == "bool":
+        operation = _OF_BOOLS.get(operation, operation)
+    if operation in _PLAIN:
+        return writer.binary(operation, values[0], values[1])
+    x = values[0]
+    if operation == "not":
+        return writer.binary("xor", x, writer.constant(True if dtype == "bool" else -1, x.kind))
+    if operation == "neg":
+        return writer.binary("sub", writer.constant(0, x.kind), x)
+    if operation == "abs":
+        return writer.intrinsic("abs", [x], "i1 false") if signed else x
+    if operation in ("min", "max"):
+        return writer.intrinsic(("s" if signed else "u") + operation, values)
+    if operation in ("floordiv", "modulo", "truncdiv"):
+        return _divided(writer, operation, signed, *values)
+    if operation in ("shl", "shr"):
+        return _shifted(writer, operation, signed, *values)
+    if operation == "mulhi":
+        return _upper_product(writer, *values)
+    raise ValueError(f"[codegen] {dtype} has no operation {operation}")
+
+
+def _shifted(writer: Writer, operation: str, signed: bool, x: Value, by: Value) -> Value:
+    """A shift; a number of places that is too great, or negative, shifts everything out."""
+    bits = BITS[x.kind]
+    fits = writer.binary("icmp ult", by, writer.constant(bits, by.kind), "i1")
+    if operation == "shr" and signed:
+        last = writer.constant(bits - 1, by.kind)
+        return writer.binary("ashr", x, writer.select(fits, by, last))
+    zero = writer.constant(0, x.kind)
+    safe = writer.select(fits, by, writer.constant(0, by.kind))
+    shifted = writer.binary("shl" if operation == "shl" else "lshr", x, safe)
+    return writer.select(fits, shifted, zero)
+
+
+def _divided(writer: Writer, operation: str, signed: bool, a: Value, b: Value) -> Value:
+    """Quotients and remainders; 0 where the divisor is 0, and no trap at the least integer."""
+    one, zero = writer.constant(1, b.kind), writer.constant(0, b.kind)
+    is_zero: Value | None = None
+    if b.constant is None:
+        is_zero = writer.binary("icmp eq", b, zero, "i1")
+        safe = writer.select(is_zero, one, b)
+    elif b.constant == 0:
+        return zero
+    else:
+        safe = b
+    if not signed:
+        made = writer.binary("urem" if operation == "modulo" else "udiv", a, safe)
+    else:
+        made = _divided_signed(writer, operation, a, safe)
+    return made if is_zero is None else writer.select(is_zero, zero, made)
+
+
+def _divided_signed(writer: Writer, operation: str, a: Value, b: Value) -> Value:
+    zero, one = writer.constant(0, b.kind), writer.constant(1, b.kind)
+    negated: Value | None = None
+    if b.constant is None or b.constant == -1:
+        # By -1 the least integer has no quotient; it is negated instead.
+        negated = writer.binary("icmp eq", b, writer.constant(-1, b.kind), "i1")
+        safe = writer.select(negated, one, b)
+    else:
+        safe = b
+    rest = writer.binary("srem", a, safe)
+    if operation == "modulo":
+        # A rest with the wrong sign is moved by one divisor.
+        wrong = writer.binary("icmp slt", writer.binary("xor", rest, safe), zero, "i1")
+        wrong = writer.binary("and", wrong, writer.binary("icmp ne", rest, zero, "i1"))
+        moved = writer.select(wrong, writer.binary("add", rest, safe), rest)
+        return moved if negated is None else writer.select(negated, zero, moved)
+    quotient = writer.binary("sdiv", a, safe)
+    if operation == "floordiv":
+        wrong = writer.binary("icmp slt", writer.binary("xor", rest, safe), zero, "i1")
+        wrong = writer.binary("and", wrong, writer.binary("icmp ne", rest, zero, "i1"))
+        less = writer.binary("sub", quotient, one)
+        quotient = writer.select(wrong, less, quotient)
+    if negated is None:
+        return quotient
+    return writer.select(negated, writer.binary("sub", zero, a), quotient)
+
+
+def _upper_product(writer: Writer, a: Value, b: Value) -> Value:
+    """The upper half of the product of unsigned integers."""
+    bits = BITS[a.kind]
+    if bits < 64:
+        wide = f"i{2 * bits}"
+        product = writer.binary(
+            "mul", writer.convert("zext", a, wide), writer.convert("zext", b, wide)
+        )
+        upper = writer.binary("lshr", product, writer.constant(bits, wide))
+        return writer.convert("trunc", upper, a.kind)
+    # By halves of 32 bits: vectors have no wider product.
+    half, mask = writer.constant(32, "i64"), writer.constant(2**32 - 1, "i64")
+
+    def low(x: Value) -> Value:
+        return writer.binary("and", x, mask)
+
+    def high(x: Value) -> Value:
+        return writer.binary("lshr", x, half)
+
+    def times(x: Value, y: Value) -> Value:
+        return writer.binary("mul", x, y)
+
+    def plus(x: Value, y: Value) -> Value:
+        return writer.binary("add", x, y)
+
+    cross = plus(times(high(a), low(b)), high(times(low(a), low(b))))
+    other = plus(times(low(a), high(b)), low(cross))
+    return plus(plus(times(high(a), high(b)), high(cross)), high(other))
+
+
+POWER = """define internal {type} {name}({type} %base, {type} %exponent) nounwind {{
+begin:
+  br label %loop
+loop:
+  %p = phi {type} [ %base, %begin ], [ %square, %loop ]
+  %n = phi {type} [ %exponent, %begin ], [ %rest, %loop ]
+  %r = phi {type} [ {one}, %begin ], [ %result, %loop ]
+  %last = and {type} %n, {one}
+  %odd = icmp ne {type} %last, {zero}
+  %more = mul {type} %r, %p
+  %result = select {bools} %odd, {type} %more, {type} %r
+  %square = mul {type} %p, %p
+  %rest = lshr {type} %n, {one}
+  %left = icmp ne {type} %rest, {zero}
+  {test}
+  br i1 %again, label %loop, label %end
+end:
+  ret {type} %result
+}}"""
+
+
+def integer_power(writer: Writer, dtype: str, base: Value, exponent: Value) -> Value:
+    """``base`` to the power ``exponent``, modulo the integers' size; as PyTorch for negative ones.
+
+    These give 0, but for the bases 1 (which gives 1) and -1 (1 or -1).
+    """
+    base, exponent = writer.together([base, exponent])
+    name = f"@power.{base.kind}.{base.width}"
+    if name not in writer.globals:
+        writer.globals[name] = _power_function(writer, name, base)
+    text = f"call {base.type} {name}({base.type} {base.name}, {base.type} {exponent.name})"
+    if dtype in UNSIGNED:
+        return writer.pure(text, base.kind, base.width, base, exponent)
+    zero, one = (writer.constant(n, base.kind) for n in (0, 1))
+    minus_one = writer.constant(-1, base.kind)
+    is_negative = writer.binary("icmp slt", exponent, zero, "i1")
+    # The loop would take as long as the integer has bits: negative exponents are replaced.
+    last = writer.binary("and", exponent, one)
+    safe = writer.select(is_negative, last, exponent)
+    text = f"call {base.type} {name}({base.type} {base.name}, {base.type} {safe.name})"
+    made = writer.pure(text, base.kind, base.width, base, safe)
+    is_unit = writer.binary(
+        "or",
+        writer.binary("icmp eq", base, one, "i1"),
+        writer.binary("icmp eq", base, minus_one, "i1"),
+    )
+    is_other = writer.binary("xor", is_unit, writer.constant(True, "i1"))
+    vanishes = writer.binary("and", is_negative, is_other)
+    return writer.select(vanishes, zero, made)
+
+
+def _power_function(writer: Writer, name: str, base: Value) -> str:
+    one = writer.splat(writer.constant(1, base.kind), base.width)
+    details: dict[str, Any] = {"type": base.type, "name": name, "one": one.name}
+    if base.width:
+        details["bools"] = f"<{base.width} x i1>"
+        bits = f"i{base.width}"
+        details["test"] = (
+            f"%bits = bitcast <{base.width} x i1> %left to {bits}\n"
+            f"  %again = icmp ne {bits} %bits, 0"
+        )
+    else:
+        details["bools"] = "i1"
+        details["test"] = "%again = icmp ne i1 %left, false"
+    details["zero"] = "zeroinitializer" if base.width else "0"
+    return POWER.format(**details)

@@ -1,0 +1,59 @@
+"""Kernels to objects: from the cache, or from the compile workers, which then fill it."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+
+from taimatsu.compiler.cache import ObjectCache, configured_cache
+from taimatsu.compiler.service import Job, service
+from taimatsu.compiler.toolchain import kernel_fingerprint
+from taimatsu.compiler.transport import pack_kernel, pack_target
+from taimatsu.ir.loops import Kernel
+from taimatsu.ir.target import Target
+
+# How many kernels this process has had compiled. Tests of steady loops watch it.
+COMPILATIONS = 0
+
+
+def object_key(packed: bytes, target: Target) -> str:
+    """What the object of a kernel, packed by ``transport.pack_kernel``, is kept under."""
+    digest = hashlib.blake2b(kernel_fingerprint().encode(), digest_size=20)
+    for data in (target.key().encode(), packed):
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def objects_for(kernels: list[Kernel], target: Target) -> list[bytes]:
+    """The object of each kernel; what is not in the cache is compiled, all at once.
+
+    In each object the kernel's function is called ``kernel``. Kernels that differ in names alone
+    have one object. Raises CompileError for a kernel that cannot be compiled.
+    """
+    global COMPILATIONS
+    kept = object_cache()
+    packed = [pack_kernel(kernel) for kernel in kernels]
+    keys = [object_key(data, target) for data in packed]
+    found: dict[str, bytes] = {}
+    jobs: dict[str, Job] = {}
+    machine = pack_target(target)
+    for key, data in zip(keys, packed, strict=True):
+        if key in found or key in jobs:
+            continue
+        code = kept.get(key)
+        if code is None:
+            jobs[key] = service.submit_kernel(data, machine)
+        else:
+            found[key] = code
+    COMPILATIONS += len(jobs)
+    for key, job in jobs.items():
+        found[key] = job.result()
+        kept.put(key, found[key])
+    return [found[key] for key in keys]
+
+
+@cache
+def object_cache() -> ObjectCache:
+    """The cache that the settings ask for."""
+    return configured_cache()
