@@ -115,8 +115,9 @@ class _Fusion:
     def _users(self) -> dict[Stage, set[Stage]]:
         users: dict[Stage, set[Stage]] = {s: set() for s in self.stages}
         for stage in self.stages:
-            for read in _sources(stage):
-                users[read].add(stage)
+            for read in _needs(stage):
+                if read in users:
+                    users[read].add(stage)
         return users
 
     def _drop_unread(self) -> None:

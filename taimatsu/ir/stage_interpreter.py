@@ -43,6 +43,10 @@ def evaluate(
     with np.errstate(all="ignore"):
         for stage in stages:
             run.values[stage] = run.stage(stage)
+    # What updates wrote into the cells of stages is what those hold in the end.
+    for stage, flat in run.memory.items():
+        ordered = flat.reshape([run.values[stage].shape[d] for d in stage.order])
+        run.values[stage] = np.transpose(ordered, np.argsort(stage.order))
     return run.values
 
 
