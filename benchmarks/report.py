@@ -165,9 +165,7 @@ def unsteady(results: Results, name: str) -> list[str]:
     notes = []
     for what in rounds[0] if rounds else ():
         counts = [found[what] for found in rounds]
-        if None in counts:
-            notes.append(f"{what} unknown")
-        elif sum(counts):
+        if sum(counts):
             notes.append(f"{what}: {'+'.join(map(str, counts))}")
     return notes
 
@@ -335,7 +333,7 @@ def notes_text(results: Results) -> str:
     interpreted, lines = [], []
     for name in results.works():
         rounds = results.new.get((name, OURS), [])
-        if any(found.get("references") is None or found["references"] for found in rounds):
+        if any(found["references"] for found in rounds):
             interpreted.append(name)
     if interpreted:
         names = ", ".join(interpreted)

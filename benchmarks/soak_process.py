@@ -37,6 +37,7 @@ from taimatsu.runtime import threads
 
 TRIE_LIMIT = 20_000  # so that states are forgotten early on
 MOST_THREADS = 4
+CHILD_PATIENCE = 0.7  # of the patience with a thread, so that a child's stacks are printed first
 WRONG, FAILED = 9, 8  # exit statuses of children
 
 
@@ -174,10 +175,10 @@ class Soak:
         context = multiprocessing.get_context("fork")
         child = context.Process(target=leave_with, args=(self, case, expected))
         child.start()
-        child.join(self.options.patience)
+        child.join(CHILD_PATIENCE * self.options.patience)
         if child.exitcode != 0:
             if child.pid is not None and child.exitcode is None:
-                end(child.pid)
+                end_child(child.pid)
             self.fail(f"a multiprocessing child at {case}: exit code {child.exitcode}")
 
     def in_child(self, case: Case, expected: list) -> int:
@@ -195,7 +196,7 @@ class Soak:
             return FAILED
 
     def wait_for(self, child: int, case: Case) -> None:
-        end = time.monotonic() + self.options.patience
+        end = time.monotonic() + CHILD_PATIENCE * self.options.patience
         while time.monotonic() < end:
             found, status = os.waitpid(child, os.WNOHANG)
             if found:
@@ -204,12 +205,12 @@ class Soak:
                     self.fail(f"a forked child at {case}: exit code {code}")
                 return
             time.sleep(0.01)
-        end(child)
+        end_child(child)
         os.waitpid(child, 0)
         self.fail(f"a forked child at {case} hung")
 
 
-def end(child: int) -> None:
+def end_child(child: int) -> None:
     """Kills a child that hangs; it prints its stacks first."""
     os.kill(child, signal.SIGUSR1)
     time.sleep(1.0)
@@ -237,6 +238,8 @@ def main() -> int:
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     warnings.simplefilter("ignore", DeprecationWarning)  # forking with several threads is meant
     state.TRIE_LIMIT = TRIE_LIMIT
+    for part in ("nn", "optim"):  # a child of a fork cannot import what a thread was importing
+        getattr(torch, part)
     soak = Soak(options)
     computing = [
         threading.Thread(target=soak.compute, args=(n,), name=f"computing-{n}", daemon=True)

@@ -47,18 +47,20 @@ def prepare_for(library: str, threads: int) -> Callable[[str], Step]:
     return lambda name: WORKS[name].prepare(module, WORKS[name].size)
 
 
-def counts(library: str) -> dict[str, int | None]:
-    """What taimatsu has recorded, interpreted and compiled; None where it does not tell."""
+def counts(library: str) -> dict[str, int]:
+    """What taimatsu has recorded, interpreted and compiled so far."""
     if library != "taimatsu":
         return {}
     from taimatsu import evaluate, recorder
 
-    found = getattr(evaluate, "STATISTICS", None)
+    recorded, executed = recorder.STATISTICS, evaluate.STATISTICS
     return {
-        "states": recorder.STATISTICS.states,
-        "programs": recorder.STATISTICS.programs,
-        "references": getattr(found, "references", None),
-        "compilations": getattr(found, "compilations", None),
+        "states": recorded.states,
+        "programs": recorded.programs,
+        "references": executed.references,
+        "compilations": executed.compilations,
+        "plans": executed.plans,
+        "bindings": executed.bindings,
     }
 
 
@@ -114,7 +116,7 @@ class Runner:
 
     @staticmethod
     def is_compiling(known: dict, present: dict) -> bool:
-        return any(present[name] != known[name] for name in ("states", "programs", "compilations"))
+        return any(present[name] != known[name] for name in present if name != "references")
 
     def time(self, seconds: float) -> dict:
         """Seconds of a step: the time of many, the last one's result waited for, by their number.
