@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from taimatsu import dtypes, recorder
 from taimatsu.recorder import TensorBase
+from taimatsu.runtime import threads
 
 
 def is_tensor(obj: Any) -> bool:
@@ -61,18 +61,11 @@ def set_default_tensor_type(t: Any) -> None:
     set_default_dtype(kind.kind)
 
 
-_threads = {"count": 0}
-
-
 def get_num_threads() -> int:
-    """How many threads computing may use."""
-    return _threads["count"] or len(os.sched_getaffinity(0))
+    """How many threads carry out a program, the calling one included."""
+    return threads.get_num_threads()
 
 
 def set_num_threads(count: int) -> None:
-    """Sets how many threads computing may use."""
-    if not isinstance(count, int) or isinstance(count, bool):
-        raise TypeError(f"set_num_threads expects an int, but got {type(count).__name__}")
-    if count < 1:
-        raise RuntimeError("set_num_threads expects a positive integer")
-    _threads["count"] = count
+    """Sets how many threads carry out programs. TypeError, RuntimeError for other than 1, 2, ..."""
+    threads.set_num_threads(count)

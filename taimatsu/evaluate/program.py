@@ -7,6 +7,7 @@ copies the block, fills in addresses and numbers, and makes one call for each st
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +17,10 @@ from taimatsu import dtypes
 from taimatsu.compiler.groups import Launch, Temporary
 from taimatsu.compiler.lower import Lowered
 from taimatsu.compiler.plan import Plan, Reference, Space, lay_out, owner
+from taimatsu.config import config
 from taimatsu.errors import OperationError
 from taimatsu.evaluate.interpreter import evaluate_node
+from taimatsu.evaluate.profile import PROFILE
 from taimatsu.evaluate.statistics import STATISTICS
 from taimatsu.ir.expression import SIZES
 from taimatsu.ir.graph import Graph
@@ -30,6 +33,8 @@ from taimatsu.runtime.buffers import pool as memory_pool
 from taimatsu.storage import OWN_MEMORY, window
 
 OWN_MEMORY.add(Mapping)
+
+Segment = tuple[threads.Program, list[Launch], list[threads.Phase]]
 
 
 def numpy_dtype(name: str) -> np.dtype:
@@ -98,7 +103,7 @@ class Bound:
         self._owned = {stage: slot for slot, stage, _, _ in self.outputs}
         self._words = _Words()
         self._scratch_bytes = 0
-        self.segments: list[tuple[threads.Program, list[Launch]] | Reference] = []
+        self.segments: list[Segment | Reference] = []
         self._cut(functions)
         self._settle()
 
@@ -107,6 +112,13 @@ class Bound:
     def size(self, extent: Index) -> int:
         """The number that an index over the program's symbols has here."""
         return extent.evaluate(lambda symbol: self._values[symbol.name])
+
+    def size_of(self, launch: Launch, extent: Index) -> int:
+        """The same for an index over a launch's symbols."""
+        own = {name: self.size(value) for name, value in launch.extents.items()}
+        return extent.evaluate(
+            lambda symbol: own[symbol.name] if symbol.name in own else self._values[symbol.name]
+        )
 
     def _space_bytes(self, space: Space) -> int:
         return self.size(space.size) * item_bytes(space.dtype)
@@ -121,7 +133,7 @@ class Bound:
             if stretch:
                 phases = [self._phase(launch, functions[launch]) for launch in stretch]
                 owners = [functions[launch] for launch in stretch]
-                self.segments.append((threads.Program(phases, owners), stretch))
+                self.segments.append((threads.Program(phases, owners), stretch, phases))
                 stretch = []
             if step is not None:
                 self.segments.append(step)
@@ -139,15 +151,11 @@ class Bound:
             target = words.floats if kind == "float64" else words.integers
             target.append((words.add(), place))
 
-        def value(symbol: Any) -> int:
-            found = values.get(symbol.name)
-            return self._values[symbol.name] if found is None else found
-
-        scratch = launch.kernel.scratch_bytes.evaluate(value)
+        scratch = self.size_of(launch, launch.kernel.scratch_bytes)
         if launch.kernel.scratch():
             words.scratch.append((words.add(), 0))
             self._scratch_bytes = max(self._scratch_bytes, scratch)
-        chunks = launch.kernel.chunks.evaluate(value)
+        chunks = self.size_of(launch, launch.kernel.chunks)
         return threads.Phase(code.address, max(chunks, 0), begin * 8)
 
     def _place(self, memory: Any) -> tuple[Any, int]:
@@ -291,12 +299,23 @@ class Bound:
             if isinstance(segment, Reference):
                 self._refer(segment, made, items, arena)
                 continue
-            program, launches = segment
+            program, launches, _ = segment
             STATISTICS.launches += 1
+            if config.profile:
+                self._carry_out_timed(segment, where)
+                continue
             try:
                 pool.run(program, where)
             except threads.KernelError as error:
                 raise self._failure(launches[error.phase], error.code) from None
+
+    def _carry_out_timed(self, segment: Segment, where: int) -> None:
+        program, launches, phases = segment
+        for launch, phase in zip(launches, phases, strict=True):
+            try:
+                PROFILE.run(phase, program.owners, where, launch, self)
+            except threads.KernelError as error:
+                raise self._failure(launch, error.code) from None
 
     def _failure(self, launch: Launch, code: int) -> Exception:
         message, node = launch.messages[code]
@@ -323,7 +342,11 @@ class Bound:
                 inputs.append(self._seen(read, made, items, arena))
             else:
                 inputs.append(read)
-        results = evaluate_node(self._nodes[id(first.node)], tuple(inputs))
+        node = self._nodes[id(first.node)]
+        begin = time.perf_counter()
+        results = evaluate_node(node, tuple(inputs))
+        if config.profile:
+            PROFILE.note(node, time.perf_counter() - begin)
         for stage in step.stages:
             flat = self._flat(stage, made, arena)
             flat[...] = results[stage.result]

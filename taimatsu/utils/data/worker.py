@@ -26,6 +26,7 @@ import numpy as np
 from taimatsu.generator import manual_seed
 from taimatsu.recorder import constant
 from taimatsu.recorder import value as value_of
+from taimatsu.runtime.threads import set_num_threads
 from taimatsu.tensor import Tensor
 
 _PARENT_CHECK_SECONDS = 5.0
@@ -154,6 +155,7 @@ def run_worker(task: WorkerTask, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for copied in task.inherited:
         copied.close()
+    set_num_threads(1)  # workers are as many as the user wants cores for loading
     orders: queue.SimpleQueue = queue.SimpleQueue()
     replies: queue.SimpleQueue = queue.SimpleQueue()
     receiver = threading.Thread(target=_receive, args=(connection, orders), daemon=True)

@@ -1,0 +1,105 @@
+"""``TAIMATSU_PROFILE=1``: what each kernel took, against what the machine can do.
+
+While profiling, the phases of a program are launched one by one and timed. At exit a table is
+printed to standard error, the longest first: the operations that a kernel fused with the lines that
+recorded them, launches, time, GFLOP/s and GB/s with their share of the machine's measured peak.
+"""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import time
+from typing import Any
+
+from taimatsu.compiler.groups import Launch
+from taimatsu.runtime import threads
+
+MOST_ROWS = 40
+
+
+class Entry:
+    """What one kernel of a program has taken so far."""
+
+    __slots__ = ("bytes", "count", "flops", "seconds")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.flops = 0
+        self.bytes = 0
+
+
+class Profile:
+    """Times by launch (and by reference calls)."""
+
+    def __init__(self) -> None:
+        self.entries: dict[Any, Entry] = {}
+        self._registered = False
+
+    def run(
+        self, phase: threads.Phase, owners: Any, block: int, launch: Launch, bound: Any
+    ) -> None:
+        """Carries out one phase and notes how long it took."""
+        program = threads.Program([phase], owners)
+        begin = time.perf_counter()
+        threads.current_pool().run(program, block)
+        self.note(
+            launch,
+            time.perf_counter() - begin,
+            bound.size_of(launch, launch.flops),
+            bound.size_of(launch, launch.bytes),
+        )
+
+    def note(self, what: Any, seconds: float, flops: int = 0, moved: int = 0) -> None:
+        if not self._registered:
+            self._registered = True
+            atexit.register(self.show)
+        entry = self.entries.setdefault(what, Entry())
+        entry.count += 1
+        entry.seconds += seconds
+        entry.flops += flops
+        entry.bytes += moved
+
+    def show(self) -> None:
+        """Prints the table."""
+        print(self.table(), file=sys.stderr)
+
+    def table(self) -> str:
+        """The table as text."""
+        from taimatsu.evaluate.peak import peak_bandwidth, peak_flops
+
+        count = threads.get_num_threads()
+        flops, bandwidth = peak_flops(count), peak_bandwidth(count)
+        total = sum(e.seconds for e in self.entries.values()) or 1.0
+        lines = [
+            f"profile: {count} threads, peak {flops / 1e9:.0f} GFLOP/s float32, "
+            f"{bandwidth / 1e9:.0f} GB/s read; {total * 1e3:.2f} ms in kernels",
+            f"{'share':>6} {'ms each':>9} {'times':>7} {'GFLOP/s':>13} {'GB/s':>12}  kernel",
+        ]
+        ranked = sorted(self.entries.items(), key=lambda pair: -pair[1].seconds)
+        for what, entry in ranked[:MOST_ROWS]:
+            rate, moved = entry.flops / entry.seconds, entry.bytes / entry.seconds
+            lines.append(
+                f"{entry.seconds / total:6.1%} {entry.seconds / entry.count * 1e3:9.4f} "
+                f"{entry.count:7d} {rate / 1e9:7.1f} {rate / flops:5.0%} "
+                f"{moved / 1e9:6.1f} {moved / bandwidth:5.0%}  {_title(what)}"
+            )
+        if len(ranked) > MOST_ROWS:
+            lines.append(f"... and {len(ranked) - MOST_ROWS} more")
+        return "\n".join(lines)
+
+
+def _title(what: Any) -> str:
+    """A kernel's name and its operations with the lines that recorded them."""
+    if not isinstance(what, Launch):
+        return f"NumPy reference: {what.operation.name} ({what.site})"
+    found: dict[str, None] = {}
+    for node in what.nodes:
+        if node is not None:
+            name = "write" if node.is_write else node.operation.name
+            found[f"{name} ({node.site})"] = None
+    return f"{what.kernel.name}: {', '.join(found)}"
+
+
+PROFILE = Profile()
