@@ -221,7 +221,7 @@ class Index:
 
     # -- arithmetic ------------------------------------------------------------------------
 
-    def __add__(self, other: Index | int) -> Index:
+    def __add__(self, other: Index | Var | int) -> Index:
         if type(other) is int:
             return self if other == 0 else Index(self.terms, self.constant + other)
         other = index(other)
@@ -240,13 +240,13 @@ class Index:
     def __neg__(self) -> Index:
         return self * -1
 
-    def __sub__(self, other: Index | int) -> Index:
+    def __sub__(self, other: Index | Var | int) -> Index:
         return self + index(other) * -1
 
-    def __rsub__(self, other: Index | int) -> Index:
+    def __rsub__(self, other: Index | Var | int) -> Index:
         return index(other) + self * -1
 
-    def __mul__(self, other: Index | int) -> Index:
+    def __mul__(self, other: Index | Var | int) -> Index:
         if type(other) is not int:
             other = index(other)
             if other.terms:
@@ -268,7 +268,7 @@ class Index:
                 total += _product([a, b]) * (f * g)
         return total
 
-    def __floordiv__(self, other: Index | int) -> Index:
+    def __floordiv__(self, other: Index | Var | int) -> Index:
         other = index(other)
         if other == 1:
             return self
@@ -281,7 +281,7 @@ class Index:
             return whole
         return whole + Index(((Quotient(rest, other), 1),), 0)
 
-    def __mod__(self, other: Index | int) -> Index:
+    def __mod__(self, other: Index | Var | int) -> Index:
         other = index(other)
         if other == 1:
             return index(0)

@@ -1,0 +1,161 @@
+"""Schedules of contractions: matrix products, convolutions, their gradients.
+
+One generator for all of them. It knows no operation, only along which axes each of two operands is
+read, and with which strides (``contraction_problem``); it chooses tiles (``contraction_plan``),
+copies what is read badly (``contraction_packing``) and writes the loops (``contraction_kernel``).
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from taimatsu.compiler.groups import Group, Launch, Layout
+from taimatsu.compiler.schedule.contraction_kernel import (
+    ContractionWriter,
+    Tile,
+    kernel,
+    partial_address,
+)
+from taimatsu.compiler.schedule.contraction_packing import computed, is_computed, packed
+from taimatsu.compiler.schedule.contraction_plan import (
+    CHUNK_CYCLES,
+    MOST_CHUNKS,
+    Plan,
+    count,
+    plan,
+)
+from taimatsu.compiler.schedule.contraction_problem import Problem, hint, problem_of
+from taimatsu.ir import expression as ex
+from taimatsu.ir.expression import SIZES
+from taimatsu.ir.index import Index, Var, index
+from taimatsu.ir.loops import Buffer, Loop, Statement, Store
+from taimatsu.ir.stages import Stage
+from taimatsu.ir.target import Target
+
+COMBINED_VECTORS = 4
+
+
+def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list[Launch]:
+    """The launches that carry out a group of kind "contraction".
+
+    Args:
+        group: its first stage is the sum of products; the others are maps of its elements.
+        layouts: where stages lie that are no windows and no updates.
+        target: the machine.
+
+    Raises:
+        ValueError: the first stage is no sum of products of two factors.
+    """
+    problem = problem_of(group, layouts)
+    if not problem.axes and not problem.reduced:
+        problem.axes.append(Var("one", 1))
+    lanes = max(target.lanes(SIZES[problem.dtype]), 1)
+    launches: list[Launch] = []
+    for number, operand in enumerate(problem.operands):
+        if is_computed(problem, operand):
+            made, body = computed(problem, operand, lanes)
+            _replace(problem, number, made)
+            launches.append(_launch("factor", problem, body))
+    chosen = plan(problem, target)
+    for number in sorted(chosen.packed):
+        made, body = packed(problem, chosen, number)
+        _replace(problem, number, made)
+        launches.append(_launch("pack", problem, body))
+    if chosen.split is None:
+        body = ContractionWriter(problem, chosen, None).body()
+        launches.append(_launch("contraction", problem, body, is_main=True, is_last=True))
+        return launches
+    # In partial sums the lane axis is contiguous.
+    problem.axes.sort(key=lambda v: v is chosen.lane)
+    partial = problem.memories.temporary("partial", problem.dtype, _partial_size(problem, chosen))
+    body = ContractionWriter(problem, chosen, partial).body()
+    launches.append(_launch("contraction", problem, body, is_main=True))
+    body = _Combiner(problem, chosen, partial).body()
+    launches.append(_launch("combine", problem, body, is_last=True))
+    return launches
+
+
+def _replace(problem: Problem, number: int, made: object) -> None:
+    operands = list(problem.operands)
+    operands[number] = made  # type: ignore[call-overload]
+    problem.operands = (operands[0], operands[1])
+
+
+def _parts(chosen: Plan) -> Index:
+    assert chosen.split is not None
+    return count(chosen.split[0].extent, chosen.split[1])
+
+
+def _partial_size(problem: Problem, chosen: Plan) -> Index:
+    size = _parts(chosen)
+    for axis in problem.axes:
+        size = size * axis.extent
+    return size
+
+
+class _Combiner(ContractionWriter):
+    """Adds up partial sums, in order, and finishes."""
+
+    def __init__(self, problem: Problem, chosen: Plan, parts: Buffer) -> None:
+        lane = problem.axes[-1]
+        sizes = {v: v.extent.constant for v in problem.axes}
+        vectors = min(COMBINED_VECTORS, -(-sizes[lane] // chosen.lanes))
+        blocks = dict(sizes)
+        wanted = prod(sizes.values()) * hint(_parts(chosen)) / chosen.lanes * 4 / CHUNK_CYCLES
+        cuts = min(MOST_CHUNKS, max(1, int(wanted)))
+        for axis in problem.axes:
+            step = vectors * chosen.lanes if axis is lane else 1
+            tiles = -(-sizes[axis] // step)
+            part = min(tiles, cuts)
+            blocks[axis] = -(-tiles // part) * step
+            cuts = -(-cuts // part)
+        combining = Plan(
+            lane, False, chosen.lanes, {}, vectors, frozenset(), [], list(problem.axes), blocks
+        )
+        super().__init__(problem, combining, None)
+        self.parts = parts
+        self.part_var = Var("part", _parts(chosen))
+        self.tile_class = _CombinedTile
+
+
+class _CombinedTile(Tile):
+    """A tile whose sums are those of the parts."""
+
+    writer: _Combiner
+
+    def reduction(self, order: list[Var]) -> list[Statement]:
+        address = partial_address(self.problem, index(self.writer.part_var))
+
+        def make(at: list[Index], here: dict) -> list[Statement]:
+            part = ex.load(self.writer.parts, (address.substitute(here),))
+            return [Store(self.sums, at, ex.load(self.sums, at) + part)]
+
+        return [Loop(self.writer.part_var, "serial", self.each(make))]
+
+
+def _launch(
+    name: str,
+    problem: Problem,
+    body: list[Statement],
+    is_main: bool = False,
+    is_last: bool = False,
+) -> Launch:
+    made, numbers = kernel(name, problem, body)
+    launch = Launch(
+        made,
+        tuple([problem.memories.of[b] for b in made.arguments]),
+        numbers,
+        problem.nodes,
+    )
+    if is_last:
+        launch.messages = {n: m for n, (_, m) in enumerate(problem.checks, start=1)}
+    if is_main:
+        flops = index(2)
+        for axis in (*problem.axes, *problem.reduced):
+            flops = flops * axis.extent
+        launch.flops = flops
+    total = index(0)
+    for buffer in made.arguments:
+        total = total + buffer.size * SIZES[buffer.dtype]
+    launch.bytes = total
+    return launch

@@ -1,0 +1,556 @@
+"""The loops of a contraction: tiles of sums in registers, what is done with them, panels.
+
+See ``contraction_plan`` for how work is divided. A position says for each axis (and for the panel
+that a packed operand is read from) where the code being written is, as an index over loop
+variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from taimatsu.compiler.schedule.contraction_plan import Plan, count
+from taimatsu.compiler.schedule.contraction_problem import Operand, Problem
+from taimatsu.ir import expression as ex
+from taimatsu.ir.expression import FLOATS, Expression
+from taimatsu.ir.index import Index, Symbol, Var, ceil_div, index, minimum
+from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
+from taimatsu.ir.loops import statements as all_statements
+
+Position = dict[object, "Index | int"]
+UNROLLED = 96  # multiply-adds of a loop's body up to which short inner loops are written out
+ZERO = index(0)
+PANEL = Var("panel", 1)  # stands for the number of a panel in addresses of packed operands
+
+
+@dataclass(eq=False)
+class Stretch:
+    """A run of equal tiles along an axis.
+
+    Attributes:
+        var: the loop over them; None where there is one.
+        start: the first element of a tile.
+        size: elements of a tile; along the lane axis vectors.
+        tail: along the lane axis: how many lanes of the last vector are used, None for all.
+        panel: along the lane axis: the panel's number, and of the vector in it at which it begins.
+    """
+
+    var: Var | None
+    start: Index
+    size: int
+    tail: Index | None = None
+    panel: Index = ZERO
+
+    def loop(self, body: Iterable[Statement]) -> list[Statement]:
+        if self.var is None:
+            return list(body)
+        return [Loop(self.var, "serial", body)]
+
+
+def _counted(name: str, times: Index) -> tuple[Var | None, Index] | None:
+    """A loop's variable, and its value; None where it never runs."""
+    if times.is_constant and times.constant <= 0:
+        return None
+    if times == 1:
+        return None, index(0)
+    var = Var(name, times)
+    return var, index(var)
+
+
+def row_stretches(axis: Var, start: Index, extent: Index, factor: int) -> list[Stretch]:
+    """Tiles of ``factor`` elements that cover ``extent`` from ``start``, then smaller ones."""
+    found: list[Stretch] = []
+
+    def add(suffix: str, times: Index, begin: Index, size: int) -> None:
+        counted = _counted(f"{axis.name}{suffix}", times)
+        if counted is not None:
+            found.append(Stretch(counted[0], begin + counted[1] * size, size))
+
+    add("t", extent // factor, start, factor)
+    whole = axis.extent
+    if not whole.terms:
+        rest = whole.constant % factor
+        if rest:
+            add("r", extent % factor // rest, start + extent // factor * factor, rest)
+        return found
+    size = 1
+    while size * 2 < factor:
+        size *= 2
+    left, begin = extent % factor, start + extent // factor * factor
+    while factor > 1 and size:
+        add(f"r{size}", left // size, begin, size)
+        begin, left, size = begin + left // size * size, left % size, size // 2
+    return found
+
+
+def lane_stretches(
+    axis: Var, start: Index, extent: Index, vectors: int, lanes: int
+) -> list[Stretch]:
+    """Panels of ``vectors`` vectors, then what is left: one smaller panel, or vector by vector."""
+    found: list[Stretch] = []
+    width = vectors * lanes
+    counted = _counted(f"{axis.name}p", extent // width)
+    if counted is not None:
+        begin = start + counted[1] * width
+        found.append(Stretch(counted[0], begin, vectors, None, start // width + counted[1]))
+    begin = start + extent // width * width
+    panel = start // width + extent // width
+    whole = axis.extent
+    if not whole.terms:
+        rest = whole.constant % width
+        counted = _counted(f"{axis.name}q", extent % width // rest) if rest else None
+        if counted is not None:
+            size = -(-rest // lanes)
+            tail = index(rest - (size - 1) * lanes) if rest % lanes else None
+            found.append(Stretch(counted[0], begin, size, tail, panel))
+        return found
+    left = extent % width
+    counted = _counted(f"{axis.name}q", ceil_div(left, lanes))
+    if counted is not None:
+        at = counted[1] * lanes
+        found.append(Stretch(counted[0], begin + at, 1, minimum(lanes, left - at), panel))
+    return found
+
+
+def nested(variables: Sequence[Var], kind: str, body: Iterable[Statement]) -> list[Statement]:
+    """Loops around statements, the first variable outermost."""
+    made = list(body)
+    for var in reversed(variables):
+        made = [Loop(var, kind, made)]
+    return made
+
+
+def cut(extent: Index, block: int, at: Index) -> tuple[Index, Index]:
+    """Begin and length of a block."""
+    begin = at * block
+    return begin, minimum(block, extent - begin)
+
+
+class ChunkCounter:
+    """Divides the number of a chunk into the numbers of blocks along axes."""
+
+    def __init__(self, counts: list[Index]) -> None:
+        total = index(1)
+        for n in counts:
+            total = total * n
+        self.var = Var("chunk", total)
+        self.parts: list[Index] = []
+        inner = index(1)
+        for n in reversed(counts):
+            part = index(0) if n == 1 else index(self.var) // inner
+            if n != 1 and inner * n != total:
+                part = part % n
+            self.parts.append(part)
+            inner = inner * n
+        self.parts.reverse()
+
+
+class ContractionWriter:
+    """Writes the main kernel: sums of products, then outputs or partial sums."""
+
+    def __init__(self, problem: Problem, chosen: Plan, partial: Buffer | None) -> None:
+        self.problem = problem
+        self.plan = chosen
+        self.partial = partial
+        self.dtype = problem.dtype
+        self.tile_class: type[Tile] = Tile
+        self._vars = 0
+
+    def body(self) -> list[Statement]:
+        """The parallel loop over chunks."""
+        chosen = self.plan
+        counts = [count(v.extent, chosen.blocks[v]) for v in chosen.loops]
+        if chosen.split is not None:
+            counts.insert(0, count(chosen.split[0].extent, chosen.split[1]))
+        chunks = ChunkCounter(counts)
+        parts = chunks.parts
+        self.part = index(0)
+        self.terms = {v: (index(0), v.extent) for v in chosen.order}
+        if chosen.split is not None:
+            axis, block = chosen.split
+            self.part, parts = parts[0], parts[1:]
+            self.terms[axis] = cut(axis.extent, block, self.part)
+        blocks = {
+            v: cut(v.extent, chosen.blocks[v], p) for v, p in zip(chosen.loops, parts, strict=True)
+        }
+        return [Loop(chunks.var, "parallel", self._tiles(list(chosen.loops), blocks, {}, {}))]
+
+    def _tiles(
+        self,
+        loops: list[Var],
+        blocks: dict[Var, tuple[Index, Index]],
+        position: Position,
+        tile: dict[Var, Stretch],
+    ) -> list[Statement]:
+        """The loops over tiles along the axes left, and the tiles."""
+        if not loops:
+            return self._tile(position, tile)
+        axis, rest = loops[0], loops[1:]
+        start, extent = blocks[axis]
+        chosen = self.plan
+        if axis is chosen.lane:
+            runs = lane_stretches(axis, start, extent, chosen.vectors, chosen.lanes)
+        else:
+            runs = row_stretches(axis, start, extent, chosen.factors.get(axis, 1))
+        made: list[Statement] = []
+        for run in runs:
+            inner = self._tiles(rest, blocks, {**position, axis: run.start}, {**tile, axis: run})
+            made += run.loop(inner)
+        return made
+
+    # -- a tile ----------------------------------------------------------------------------
+
+    def _tile(self, position: Position, tile: dict[Var, Stretch]) -> list[Statement]:
+        chosen = self.plan
+        run = self.tile_class(self, position, tile)
+        sums = run.sums
+        zero = ex.constant(0, self.dtype)
+        start = run.each(lambda at, _: [Store(sums, at, zero)], vector=False)
+        finish = run.finish()
+        return [Allocate(sums, [*start, *run.reduction(list(chosen.order)), *finish])]
+
+    def fresh(self, name: str, extent: int) -> Var:
+        self._vars += 1
+        return Var(f"{name}{self._vars}", extent)
+
+
+class Tile:
+    """One tile's code."""
+
+    def __init__(
+        self, writer: ContractionWriter, position: Position, tile: dict[Var, Stretch]
+    ) -> None:
+        self.writer = writer
+        self.problem = writer.problem
+        self.plan = chosen = writer.plan
+        self.lane_run = tile.get(chosen.lane)
+        self.vectors = 1 if self.lane_run is None else self.lane_run.size
+        self.tail = None if self.lane_run is None else self.lane_run.tail
+        self.rows = {
+            v: writer.fresh("u", run.size)
+            for v, run in tile.items()
+            if v is not chosen.lane and run.size > 1
+        }
+        self.position: Position = dict(position)
+        for axis, var in self.rows.items():
+            self.position[axis] = index(position[axis]) + var
+        if self.lane_run is not None:
+            self.position[PANEL] = self.lane_run.panel
+        shape = [*[v.extent for v in self.rows.values()], index(self.vectors)]
+        self.sums = Buffer("sums", writer.dtype, shape, "register", lanes=chosen.lanes)
+
+    # -- loops over the tile ---------------------------------------------------------------
+
+    def vector(
+        self, make: Callable[[Index, Position], list[Statement]], masked: bool
+    ) -> list[Statement]:
+        """Statements for each vector of the tile; ``make`` gets its number and the position."""
+        chosen, writer = self.plan, self.writer
+        if self.lane_run is None:
+            return make(index(0), self.position)
+        start = self.lane_run.start
+        plain = self.vectors - (1 if masked and self.tail is not None else 0)
+        made: list[Statement] = []
+        if plain:
+            number = writer.fresh("c", plain)
+            at = index(0) if plain == 1 else index(number)
+            lane = writer.fresh("l", chosen.lanes)
+            here = {**self.position, chosen.lane: start + at * chosen.lanes + lane}
+            inner: list[Statement] = [Loop(lane, "vector", make(at, here), width=chosen.lanes)]
+            made += inner if plain == 1 else [Loop(number, "unroll", inner)]
+        if plain < self.vectors:
+            assert self.tail is not None
+            lane = Var("tail", self.tail)
+            here = {**self.position, chosen.lane: start + plain * chosen.lanes + lane}
+            made.append(Loop(lane, "vector", make(index(plain), here), width=chosen.lanes))
+        return made
+
+    def each(
+        self, make: Callable[[list[Index], Position], list[Statement]], vector: bool = True
+    ) -> list[Statement]:
+        """Statements for each register of sums, inside of a vector loop or not."""
+        rows = list(self.rows.values())
+        at: list[Index] = [index(v) for v in rows]
+        if vector:
+            inner = self.vector(lambda c, here: make([*at, c], here), masked=True)
+        else:
+            number = self.writer.fresh("c", self.vectors)
+            inner = nested([number], "unroll", make([*at, index(number)], self.position))
+        return nested(rows, "unroll", inner)
+
+    # -- the reduction ---------------------------------------------------------------------
+
+    def reduction(self, order: list[Var]) -> list[Statement]:
+        """The loops over the reduction's axes, outermost first."""
+        return self._reduce(order, self._unrolled(order), {})
+
+    def _unrolled(self, order: list[Var]) -> set[Var]:
+        """Short inner loops that are written out."""
+        chosen: set[Var] = set()
+        size = 1
+        for row in self.rows.values():
+            size *= row.extent.constant
+        size *= self.vectors
+        for axis in reversed(order):
+            _, extent = self.writer.terms[axis]
+            if axis is self.plan.lane or not extent.is_constant:
+                break
+            size *= extent.constant
+            if size > UNROLLED:
+                break
+            chosen.add(axis)
+        return chosen
+
+    def _reduce(self, order: list[Var], short: set[Var], at: Position) -> list[Statement]:
+        if not order:
+            return self._step(at, None)
+        axis, rest = order[0], order[1:]
+        begin, extent = self.writer.terms[axis]
+        if axis is self.plan.lane:
+            return self._along_lanes(axis, rest, short, at)
+        var = Var(axis.name, extent)
+        inner = self._reduce(rest, short, {**at, axis: begin + var})
+        return [Loop(var, "unroll" if axis in short else "serial", inner)]
+
+    def _along_lanes(
+        self, axis: Var, rest: list[Var], short: set[Var], at: Position
+    ) -> list[Statement]:
+        """Vectors along the reduction, which is the innermost loop."""
+        assert not rest
+        begin, extent = self.writer.terms[axis]
+        lanes = self.plan.lanes
+        made: list[Statement] = []
+        counted = _counted(axis.name, extent // lanes)
+        if counted is not None:
+            lane = self.writer.fresh("l", lanes)
+            where = {**at, axis: begin + counted[1] * lanes + lane}
+            body = self._step(where, lane)
+            made += body if counted[0] is None else [Loop(counted[0], "serial", body)]
+        left = extent % lanes
+        if not left.is_constant or left.constant:
+            lane = Var("tail", left)
+            made += self._step({**at, axis: begin + extent // lanes * lanes + lane}, lane)
+        return made
+
+    def _step(self, at: Position, lane: Var | None) -> list[Statement]:
+        """One step of the reduction: operands are loaded, products added to all sums."""
+        a, b = self.problem.operands
+        kept, other = (b, a) if self._entries(b) <= self._entries(a) else (a, b)
+        first, second = self._register("x", kept), self._register("y", other)
+        outer = [v for axis, v in self.rows.items() if axis in other.axes]
+        inner = [v for axis, v in self.rows.items() if axis not in other.axes]
+        load = self._loads(first, kept, at, lane)
+        loads = nested([v for axis, v in self.rows.items() if axis in kept.axes], "unroll", load)
+        added = nested(inner, "unroll", self._added(first, kept, second, other, lane))
+        streamed = nested(outer, "unroll", [*self._loads(second, other, at, lane), *added])
+        return [Allocate(first, [Allocate(second, [*loads, *streamed])])]
+
+    def _is_vector(self, operand: Operand) -> bool:
+        return self.plan.lane in operand.axes
+
+    def _entries(self, operand: Operand) -> int:
+        size = self.vectors if self._is_vector(operand) and not self.plan.across else 1
+        for axis, var in self.rows.items():
+            if axis in operand.axes:
+                size *= var.extent.constant
+        return size
+
+    def _register(self, name: str, operand: Operand) -> Buffer:
+        """Registers for the part of a tile that an operand covers."""
+        shape = [v.extent if a in operand.axes else index(1) for a, v in self.rows.items()]
+        lanes = self.plan.lanes if self._is_vector(operand) else 1
+        shape.append(index(self.vectors if lanes > 1 or self._is_vector(operand) else 1))
+        return Buffer(name, self.writer.dtype, shape, "register", lanes=lanes)
+
+    def _place(self, operand: Operand, vector: Index) -> list[Index]:
+        """Where in its registers the operand's part for a row (and vector) is."""
+        at = [index(v) if a in operand.axes else index(0) for a, v in self.rows.items()]
+        return [*at, vector if self._is_vector(operand) else index(0)]
+
+    def _loads(
+        self, register: Buffer, operand: Operand, at: Position, lane: Var | None
+    ) -> list[Statement]:
+        def make(vector: Index, here: Position) -> list[Statement]:
+            value = ex.substitute(operand.value, {**here, **at}, {})  # type: ignore[dict-item]
+            value = ex.cast(value, self.writer.dtype)
+            return [Store(register, self._place(operand, vector), value)]
+
+        if not self._is_vector(operand):
+            return make(index(0), self.position)
+        if lane is not None:
+            return [Loop(lane, "vector", make(index(0), self.position), width=self.plan.lanes)]
+        return self.vector(make, masked=not operand.is_padded)
+
+    def _added(
+        self, first: Buffer, kept: Operand, second: Buffer, other: Operand, lane: Var | None
+    ) -> list[Statement]:
+        rows = [index(v) for v in self.rows.values()]
+
+        def make(vector: Index, _: Position) -> list[Statement]:
+            x = ex.load(first, self._place(kept, vector))
+            y = ex.load(second, self._place(other, vector))
+            place = [*rows, vector]
+            total = ex.load(self.sums, place)
+            value = self._sum(kept, x, other, y, total)
+            return [Store(self.sums, place, value)]
+
+        if lane is None:
+            return self.vector(make, masked=False)
+        # A variable of its own: one loop's is not another's.
+        own = Var(lane.name, lane.extent)
+        return [Loop(own, "vector", make(index(0), {}), width=self.plan.lanes)]
+
+    def _sum(
+        self, kept: Operand, x: Expression, other: Operand, y: Expression, total: Expression
+    ) -> Expression:
+        product = self.problem.product
+        if product.op == "mul" and self.writer.dtype in FLOATS:
+            return ex.fma(x, y, total)
+        done = {kept.source: x, other.source: y}
+        return total + ex.rewrite(product, lambda node: None, done)
+
+    # -- what becomes of the sums ----------------------------------------------------------
+
+    def finish(self) -> list[Statement]:
+        """Stores partial sums, or the outputs."""
+        across = self.plan.across
+
+        def make(at: list[Index], here: Position) -> list[Statement]:
+            total = ex.load(self.sums, at)
+            if across:
+                total = ex.across("add", total)
+            if self.writer.partial is not None:
+                where = partial_address(self.problem, self.writer.part)
+                where = where.substitute(here)
+                return [Store(self.writer.partial, (where,), total)]
+            return finished(self.problem, total, here)
+
+        return self.each(make)
+
+
+def partial_address(problem: Problem, part: Index) -> Index:
+    """Where a part's sum is: parts outermost, then the axes in order."""
+    total = part
+    for axis in problem.axes:
+        total = total * axis.extent + axis
+    return total
+
+
+def finished(problem: Problem, total: Expression, here: Position) -> list[Statement]:
+    """Everything that is stored for one element; all values are computed before the first store."""
+    done = {problem.sums: total}
+    made: list[Statement] = []
+    for code, (condition, _) in enumerate(problem.checks, start=1):
+        made.append(Check(ex.substitute(condition, here, done), code))  # type: ignore[arg-type]
+    stores: list[Statement] = []
+    several = len(problem.outputs) > 1
+    kept: list[Buffer] = []
+    for output in problem.outputs:
+        value = ex.substitute(output.value, here, done)  # type: ignore[arg-type]
+        where = output.address.substitute(here)  # type: ignore[arg-type]
+        value = ex.cast(value, output.stage.dtype)
+        if several:
+            lanes = _lanes_of(problem, total)
+            held = Buffer(f"v{len(kept)}", value.dtype, (), "register", lanes=lanes)
+            kept.append(held)
+            made.append(Store(held, (), value))
+            value = ex.load(held, ())
+            done[output.value] = value
+        stores.append(Store(output.buffer, (where,), value))
+    made += stores
+    for held in reversed(kept):
+        made = [Allocate(held, made)]
+    return made
+
+
+def _lanes_of(problem: Problem, total: Expression) -> int:
+    """The lanes of the register that sums are in; 1 once they are added across."""
+    return total.detail[0].lanes if total.op == "load" else 1
+
+
+def kernel(name: str, problem: Problem, body: list[Statement]) -> tuple[Kernel, tuple[int, ...]]:
+    """A kernel of statements, with the numbers that it needs: their places in the program."""
+    used = _Used()
+    for statement in all_statements(body):
+        used.statement(statement)
+    places = sorted(used.numbers)
+    renumbered = _renumbered(body, {p: n for n, p in enumerate(places)}) if places else body
+    dtypes = ["float64" if used.numbers[p] in FLOATS else "int64" for p in places]
+    order = [b for b in problem.memories.of if b in used.buffers]
+    symbols = [used.symbols[n] for n in sorted(used.symbols)]
+    return Kernel(name, order, symbols, dtypes, renumbered), tuple(places)
+
+
+class _Used:
+    """Which buffers, symbols and numbers statements refer to."""
+
+    def __init__(self) -> None:
+        self.buffers: set[Buffer] = set()
+        self.symbols: dict[str, Symbol] = {}
+        self.numbers: dict[int, str] = {}
+        self.seen: set[Expression] = set()
+
+    def statement(self, statement: Statement) -> None:
+        if isinstance(statement, Loop):
+            self.index(statement.extent)
+        elif isinstance(statement, Store):
+            self.buffer(statement.buffer)
+            for c in statement.coordinates:
+                self.coordinate(c)
+            self.expression(statement.value)
+        elif isinstance(statement, (If, Check)):
+            self.expression(statement.condition)
+
+    def coordinate(self, c: Index | Expression) -> None:
+        if isinstance(c, Expression):
+            self.expression(c)
+        else:
+            self.index(c)
+
+    def index(self, value: Index) -> None:
+        for atom in value.atoms():
+            if type(atom) is Symbol:
+                self.symbols[atom.name] = atom
+
+    def buffer(self, buffer: Buffer) -> None:
+        if buffer.scope == "argument" and buffer not in self.buffers:
+            self.buffers.add(buffer)
+            self.index(buffer.size)
+
+    def expression(self, root: Expression) -> None:
+        for node in ex.walk(root, self.seen):
+            if node.op == "load":
+                self.buffer(node.detail[0])
+                for c in node.detail[1]:
+                    if isinstance(c, Index):
+                        self.index(c)
+            elif node.op == "index":
+                self.index(node.detail)
+            elif node.op == "number":
+                self.numbers[node.detail] = node.dtype
+
+
+def _renumbered(body: Iterable[Statement], places: dict[int, int]) -> list[Statement]:
+    done: dict[Expression, Expression] = {}
+
+    def change(node: Expression) -> Expression | None:
+        return ex.number(places[node.detail], node.dtype) if node.op == "number" else None
+
+    def moved(statement: Statement) -> Statement:
+        if isinstance(statement, Loop):
+            inner = [moved(s) for s in statement.body]
+            return Loop(statement.var, statement.kind, inner, statement.width, statement.unroll)
+        if isinstance(statement, Store):
+            value = ex.rewrite(statement.value, change, done)
+            return Store(statement.buffer, statement.coordinates, value)
+        if isinstance(statement, If):
+            condition = ex.rewrite(statement.condition, change, done)
+            return If(condition, [moved(s) for s in statement.body])
+        if isinstance(statement, Check):
+            return Check(ex.rewrite(statement.condition, change, done), statement.code)
+        if isinstance(statement, Allocate):
+            return Allocate(statement.buffer, [moved(s) for s in statement.body])
+        return statement
+
+    return [moved(s) for s in body]

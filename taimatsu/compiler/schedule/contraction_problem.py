@@ -1,0 +1,335 @@
+"""What a contraction is to its schedule: axes, two operands, and what is done with the sums.
+
+Loads become loads from flat buffers, whose one coordinate is affine in the axes: layouts, views and
+dimensions are gone, an access is its strides. Axes of extent 1 are dropped and neighbours that all
+accesses step through as through one are merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from taimatsu.compiler.groups import Group, Layout, Memory, Temporary, layout_of
+from taimatsu.ir import expression as ex
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index, Symbol, Var, index
+from taimatsu.ir.loops import Buffer
+from taimatsu.ir.stages import Stage
+
+
+class Memories:
+    """The flat buffers of a group's kernels; windows and updates of one place share one."""
+
+    def __init__(self, layouts: dict[Stage, Layout]) -> None:
+        self.layouts = layouts
+        self.of: dict[Buffer, Memory] = {}
+        self._made: dict[object, Buffer] = {}
+
+    def layout(self, stage: Stage) -> Layout:
+        """Where a stage's elements lie; an update's are those of the window that it writes."""
+        if stage.kind != "update":
+            return layout_of(stage, self.layouts)
+        size = index(1)
+        for extent, stride in zip(stage.shape, stage.strides, strict=True):
+            size = size + (extent - 1) * stride
+        return Layout(stage.strides, size, index(0), False)
+
+    def buffer(self, stage: Stage) -> Buffer:
+        """A stage's memory as one row of elements."""
+        key: object = stage
+        if stage.kind in ("window", "update"):
+            key = (stage.cell, stage.offset, stage.dtype)
+        found = self._made.get(key)
+        layout = self.layout(stage)
+        if found is None:
+            found = self._flat(stage.dtype, layout.size, layout.aligned)
+            self._made[key] = found
+            self.of[found] = stage
+        elif found.size != layout.size and found.size.hint() < layout.size.hint():
+            found.size = layout.size
+            found.shape = (layout.size,)
+        return found
+
+    def temporary(self, name: str, dtype: str, size: Index) -> Buffer:
+        """Memory between the group's kernels."""
+        memory = Temporary(f"{name}{len(self.of)}", dtype, size)
+        found = self._flat(dtype, size, True)
+        self.of[found] = memory
+        return found
+
+    def _flat(self, dtype: str, size: Index, aligned: bool) -> Buffer:
+        return Buffer(f"m{len(self.of)}", dtype, (size,), "argument", aligned=aligned, size=size)
+
+    def load(self, stage: Stage, where: Iterable[Index | Expression], dtype: str) -> Expression:
+        """An element at coordinates that are indices, or computed."""
+        return ex.load(self.buffer(stage), (self.address(stage, where),), dtype)
+
+    def address(self, stage: Stage, where: Iterable[Index | Expression]) -> Index | Expression:
+        layout = self.layout(stage)
+        known: Index = layout.origin
+        computed: Expression | None = None
+        for coordinate, stride in zip(where, layout.strides, strict=True):
+            if type(coordinate) is Expression:
+                part = coordinate * ex.index_value(stride)
+                computed = part if computed is None else computed + part
+            else:
+                known = known + index(coordinate) * stride
+        return known if computed is None else computed + ex.index_value(known)
+
+
+@dataclass(eq=False)
+class Operand:
+    """One of the two factors.
+
+    Attributes:
+        value: its element as an expression over the axes; loads are flat.
+        strides: by axis, what a step adds to the address; None where the factor is more than one
+            load at an affine address.
+        axes: those it depends on.
+        elements: about how many elements its memory has.
+        source: the factor as it stands in the problem's product.
+        is_padded: whether vectors along the lane axis can be loaded past the end.
+    """
+
+    value: Expression
+    strides: dict[Var, Index] | None
+    axes: set[Var]
+    elements: int
+    source: Expression
+    is_padded: bool = False
+
+    @property
+    def load(self) -> Expression:
+        """The load of a factor that is one, perhaps cast."""
+        return self.value.args[0] if self.value.op == "cast" else self.value
+
+    def stride(self, axis: Var) -> Index:
+        assert self.strides is not None
+        return self.strides.get(axis, index(0))
+
+    def is_contiguous(self, axis: Var) -> bool:
+        return self.strides is not None and self.stride(axis) == 1
+
+
+@dataclass(eq=False)
+class Output:
+    """What is stored: a value over the axes, and where."""
+
+    stage: Stage
+    value: Expression
+    buffer: Buffer
+    address: Index
+
+
+@dataclass(eq=False)
+class Problem:
+    """``sums[axes] = sum over reduced of product(a, b)``, and the outputs made of the sums.
+
+    Attributes:
+        axes, reduced: variables with extents other than 1.
+        operands: the two factors; ``product`` is the expression over them (their ``value`` nodes).
+        sums: the node in the outputs' values that stands for the sum.
+    """
+
+    axes: list[Var]
+    reduced: list[Var]
+    operands: tuple[Operand, Operand]
+    product: Expression
+    sums: Expression
+    outputs: list[Output]
+    checks: list[tuple[Expression, str]] = field(default_factory=list)
+    memories: Memories = field(default_factory=lambda: Memories({}))
+    nodes: tuple[object, ...] = ()
+
+    @property
+    def dtype(self) -> str:
+        """In which it is summed."""
+        return self.product.dtype
+
+
+def hint(extent: Index) -> int:
+    """An extent's number, or what it was when the program was made."""
+    return extent.constant if not extent.terms else max(extent.hint(), 1)
+
+
+def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
+    """The group as a ``Problem``. ValueError where its first stage is no sum of products."""
+    main = group.stages[0]
+    memories = Memories(layouts)
+    factors = _factors(main)
+    zeros: dict[object, Index | int] = {
+        v: 0 for v in (*main.axes, *main.reduce_axes) if v.extent == 1
+    }
+    done: dict[Expression, Expression] = {}
+    assert main.value is not None
+    product = _flattened(main.value, memories, zeros, {}, done)
+    sums = Expression("load", (), main.dtype, (main, ()))
+    values: dict[Stage, Expression] = {main: sums}
+    checks = []
+    for stage in group.stages[1:]:
+        assert stage.value is not None
+        renamed: dict[object, Index | int] = {}
+        for own, shared in zip(group.rows[stage], group.rows[main], strict=True):
+            renamed[own] = zeros.get(shared, index(shared))
+        memo: dict[Expression, Expression] = {}
+        values[stage] = _flattened(stage.value, memories, renamed, values, memo)
+        for condition, message in stage.checks:
+            checks.append((_flattened(condition, memories, renamed, values, memo), message))
+    outputs = []
+    for stage in group.outputs:
+        rows = dict(zip(group.rows[stage], group.rows[main], strict=True))
+        where = [index(zeros.get(rows[v], rows[v])) for v in stage.axes]
+        address = memories.address(stage, where)
+        assert isinstance(address, Index)
+        outputs.append(Output(stage, values[stage], memories.buffer(stage), address))
+    problem = Problem(
+        [v for v in main.axes if v not in zeros],
+        [v for v in main.reduce_axes if v not in zeros],
+        (_operand(done[factors[0]]), _operand(done[factors[1]])),
+        product,
+        sums,
+        outputs,
+        checks,
+        memories,
+        tuple(dict.fromkeys(s.node for s in group.stages if s.node is not None)),
+    )
+    _merge_axes(problem)
+    return problem
+
+
+def _factors(main: Stage) -> tuple[Expression, Expression]:
+    value = main.value
+    while value is not None and value.op == "cast":
+        value = value.args[0]
+    if value is None or value.op != "mul":
+        raise ValueError(f"{main} is no sum of products")
+    return value.args[0], value.args[1]
+
+
+def _flattened(
+    root: Expression,
+    memories: Memories,
+    renamed: dict[object, Index | int],
+    values: dict[Stage, Expression],
+    done: dict[Expression, Expression],
+) -> Expression:
+    """An expression with axes renamed, loads made flat and loads of the group's stages replaced."""
+
+    def change(node: Expression) -> Expression | None:
+        if node.op == "index":
+            return ex.index_value(node.detail.substitute(renamed))
+        if node.op != "load":
+            return None
+        source, where = node.detail
+        if source in values:
+            return values[source]
+        moved = [c if type(c) is Expression else c.substitute(renamed) for c in where]
+        return memories.load(source, moved, node.dtype)
+
+    return ex.rewrite(root, change, done)
+
+
+def _operand(value: Expression) -> Operand:
+    axes: set[Var] = set()
+    elements = 1
+    for node in ex.walk(value):
+        for part in _indices(node):
+            axes |= part.variables()
+        if node.op == "load":
+            elements = max(elements, hint(node.detail[0].size))
+    plain = value.args[0] if value.op == "cast" else value
+    strides: dict[Var, Index] | None = None
+    if plain.op == "load" and type(plain.detail[1][0]) is Index:
+        try:
+            strides = {v: plain.detail[1][0].stride(v) for v in axes}
+        except ValueError:
+            strides = None
+    return Operand(value, strides, axes, elements, value)
+
+
+def _indices(node: Expression) -> list[Index]:
+    if node.op == "index":
+        return [node.detail]
+    if node.op == "load":
+        return [c for c in node.detail[1] if type(c) is Index]
+    return []
+
+
+# -- merging axes ----------------------------------------------------------------------------
+
+
+def _merge_axes(problem: Problem) -> None:
+    """Makes one axis of two that every access steps through as through one."""
+    for axes in (problem.axes, problem.reduced):
+        at = 0
+        while at < len(axes):
+            outer = axes[at]
+            inner = next((v for v in axes if v is not outer and _meet(problem, outer, v)), None)
+            if inner is None:
+                at += 1
+                continue
+            merged = Var(outer.name, outer.extent * inner.extent)
+            _replace(problem, outer, inner, merged)
+            axes[at] = merged
+            axes.remove(inner)
+            at = 0
+
+
+def _roots(problem: Problem) -> list[Expression]:
+    found = [problem.operands[0].value, problem.operands[1].value]
+    found += [o.value for o in problem.outputs]
+    return found + [c for c, _ in problem.checks]
+
+
+def _meet(problem: Problem, outer: Var, inner: Var) -> bool:
+    """Whether the outer axis goes on where the inner one ends, in every access."""
+    seen: set[Expression] = set()
+    parts = [o.address for o in problem.outputs]
+    if outer in problem.reduced:
+        parts = []
+    for root in _roots(problem):
+        for node in ex.walk(root, seen):
+            found = _indices(node)
+            if node.op == "index" and any(v in found[0].variables() for v in (outer, inner)):
+                return False
+            parts += found
+    for part in parts:
+        try:
+            if part.stride(outer) != part.stride(inner) * inner.extent:
+                return False
+        except ValueError:
+            return False
+    return True
+
+
+def _replace(problem: Problem, outer: Var, inner: Var, merged: Var) -> None:
+    done: dict[Expression, Expression] = {}
+
+    def moved(part: Index) -> Index:
+        return part.substitute({outer: 0, inner: index(merged)})
+
+    def change(node: Expression) -> Expression | None:
+        if node.op == "load" and type(node.detail[1]) is tuple and node.detail[1]:
+            where = node.detail[1][0]
+            if type(where) is Index:
+                return ex.load(node.detail[0], (moved(where),), node.dtype)
+        return None
+
+    done[problem.sums] = problem.sums
+    problem.product = ex.rewrite(problem.product, change, done)
+    a, b = (_operand(done[o.value]) for o in problem.operands)
+    problem.operands = (a, b)
+    for output in problem.outputs:
+        output.value = ex.rewrite(output.value, change, done)
+        output.address = moved(output.address)
+    problem.checks = [(ex.rewrite(c, change, done), m) for c, m in problem.checks]
+
+
+def symbols_in(parts: Iterable[Index]) -> list[Symbol]:
+    """The symbols of indices, by name."""
+    found: dict[str, Symbol] = {}
+    for part in parts:
+        for symbol in part.symbols():
+            found[symbol.name] = symbol
+    return [found[name] for name in sorted(found)]
