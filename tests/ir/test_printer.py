@@ -230,7 +230,7 @@ def test_every_field_of_every_node_shows(make: Callable[[], Kernel]) -> None:
 def test_all_kinds_of_parts_are_among_the_changed() -> None:
     met = {type(p) for make in (scale_rows, sum_rows, gather_checked) for p, _ in fields(make())}
     assert met >= set(CHANGED)
-    assert {kind for kind in Statement.__subclasses__()} <= set(CHANGED)
+    assert set(Statement.__subclasses__()) <= set(CHANGED)
 
 
 @pytest.mark.parametrize(
