@@ -272,7 +272,7 @@ class _Fusion:
         if stage.kind == "scan":
             axes = tuple([v for d, v in enumerate(axes) if d != stage.scan_axis])
         group = Group(kind, [stage], [])
-        group.rows[stage] = axes
+        group.rows[stage] = _wide(axes)
         return group
 
     def _join(self, group: Group, stage: Stage) -> str:
@@ -290,7 +290,7 @@ class _Fusion:
             return "it does not meet the group row by row"
         kept, rows = met
         whole = len(kept) == len(group.rows[group.stages[0]])
-        exact = whole and len(rows) == len(stage.axes) and not stage.reduce_axes
+        exact = whole and len(rows) == len(_wide(stage.axes)) and not stage.reduce_axes
         if not exact:
             reason = self._rows_refused(group, stage, kept, rows)
             if reason:
@@ -314,7 +314,7 @@ class _Fusion:
             return "memory is overwritten element by element only"
         if kept != list(range(len(kept))):
             return "the rows would not be outermost"
-        leading = stage.axes[: len(rows)]
+        leading = _wide(stage.axes)[: len(rows)]
         if any(a is not b for a, b in zip(leading, rows, strict=True)):
             return "its rows are not outermost"
         inner = 1
@@ -342,7 +342,7 @@ class _Fusion:
                 if window.strides != stage.strides or window.offset != stage.offset:
                     return True
                 places = [n.detail[1] for n in loads(reader) if n.detail[0] is window]
-                own = tuple(map(index, reader.axes))
+                own = _own_place(reader)
                 if reader.reduce_axes or any(tuple(p) != own for p in places):
                     return True
         for node in loads(stage):
@@ -350,7 +350,7 @@ class _Fusion:
             if source.cell is stage.cell and source in stage.readers:
                 if source.strides != stage.strides or source.offset != stage.offset:
                     return True
-                if tuple(where) != tuple(map(index, stage.axes)):
+                if tuple(where) != _own_place(stage):
                     return True
         return False
 
@@ -401,6 +401,16 @@ def _meeting(group: Group, stage: Stage) -> tuple[list[int], tuple[Var, ...]] | 
     if stage.kind == "scan":
         return None
     return kept, tuple(chosen)
+
+
+def _wide(axes: Iterable[Var]) -> tuple[Var, ...]:
+    """The axes with more than one position."""
+    return tuple([v for v in axes if v.extent != 1])
+
+
+def _own_place(stage: Stage) -> tuple[Index, ...]:
+    """The coordinates of the element that a stage is at."""
+    return tuple([index(0) if v.extent == 1 else index(v) for v in stage.axes])
 
 
 def _plain(coordinate: object) -> Var | None:

@@ -27,7 +27,7 @@ class Group:
         outputs: those of them that get memory. The others live inside of a row, for as long as the
             kernel is at it.
         rows: for each stage its variables of the shared (row) axes, outermost first; equal in
-            number and extents for all of them. A stage loads another one of the group at its own
+            number and extents for all of them; none of extent 1. A stage loads another one of the group at its own
             row variables, so rows are independent; what is left of a stage's axes, and its reduce
             axes, are loops inside of the row.
     """
@@ -38,9 +38,9 @@ class Group:
     rows: dict[Stage, tuple[Var, ...]] = field(default_factory=dict)
 
     def inner(self, stage: Stage) -> tuple[Var, ...]:
-        """A stage's axes that are not shared."""
+        """A stage's axes that are not shared; those of extent 1 are neither (they stand at 0)."""
         shared = self.rows[stage]
-        return tuple([v for v in stage.axes if not any(v is s for s in shared)])
+        return tuple([v for v in stage.axes if v.extent != 1 and not any(v is s for s in shared)])
 
 
 @dataclass(frozen=True)

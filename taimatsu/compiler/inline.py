@@ -72,7 +72,7 @@ def at(stage: Stage, where: Sequence[Any]) -> Expression:
 
 
 def _moved(value: Expression, values: dict[Any, Index]) -> Expression:
-    if all(index(var) == where for var, where in values.items()):
+    if all(index(var) == where or var.extent == 1 for var, where in values.items()):
         return value
 
     def change(node: Expression) -> Expression | None:

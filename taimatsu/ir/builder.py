@@ -55,7 +55,7 @@ class Builder:
     def map(self, shape: Sequence[Extent], dtype: str, element: Callable[..., Expression]) -> Stage:
         """An array whose element at ``(i, j, ...)`` is ``element(i, j, ...)``."""
         axes = self._fresh(shape)
-        return self._add(Stage("map", *_typed(shape, dtype), axes, element(*map(index, axes))))
+        return self._add(Stage("map", *_typed(shape, dtype), axes, element(*_positions(axes))))
 
     def reduce(
         self,
@@ -73,7 +73,7 @@ class Builder:
         if combine not in COMBINES:
             raise ValueError(f"{combine!r} is none of {COMBINES}")
         axes, reduced = self._fresh(shape), self._fresh(over)
-        value = element(tuple(map(index, axes)), tuple(map(index, reduced)))
+        value = element(_positions(axes), _positions(reduced))
         stage = Stage("reduce", *_typed(shape, dtype), axes, value)
         stage.reduce_axes = reduced
         stage.combine = combine
@@ -94,7 +94,7 @@ class Builder:
         first greatest (least) element so far.
         """
         axes = self._fresh(shape)
-        stage = Stage("scan", *_typed(shape, dtype), axes, element(*map(index, axes)))
+        stage = Stage("scan", *_typed(shape, dtype), axes, element(*_positions(axes)))
         stage.combine = combine
         stage.scan_axis = axis
         stage.reverse = reverse
@@ -123,7 +123,7 @@ class Builder:
             raise ValueError(f"a scatter cannot combine by {combine!r}")
         base = self.stage(initial)
         axes = self._fresh(points)
-        given = tuple(map(index, axes))
+        given = _positions(axes)
         stage = Stage("scatter", base.shape, base.dtype, axes, element(*given))
         stage.initial = base
         stage.where = tuple([c if type(c) is Expression else index(c) for c in where(*given)])
@@ -234,6 +234,11 @@ class Builder:
         if name in ex.BINARY_FUNCTIONS or ex.OPERATIONS.get(name) == 2:
             return lambda x, y: ex.binary(name, x, y)
         raise AttributeError(f"the builder has no {name!r}")
+
+
+def _positions(axes: Sequence[Var]) -> tuple[Index, ...]:
+    """The axes as indices; 0 for those of extent 1, so that broadcasting leaves no trace."""
+    return tuple([index(0) if v.extent == 1 else index(v) for v in axes])
 
 
 def _typed(shape: Sequence[Extent], dtype: str) -> tuple[tuple[Index, ...], str]:
