@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes, recorder
-from taimatsu.ir.meta import meta
-from taimatsu.ops.base import REGISTRY, Operation, Sample, array, composite, integers, register
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ops.base import REGISTRY, Sample, array, composite, integers, register
 from taimatsu.ops.elementwise import (
     FLOATS,
     SPECIAL,
@@ -20,7 +21,6 @@ from taimatsu.ops.elementwise import (
     unary_samples,
 )
 from taimatsu.ops.special_functions import erf
-from taimatsu.shapes import normalize_axis
 
 
 def written_over(input: Any, name: str, compute: Callable[[], Any], inplace: bool) -> Any:
@@ -65,6 +65,9 @@ class Relu(Activation):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.maximum(input, np.zeros((), input.dtype))
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.max(input, 0)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g.masked_fill(out <= 0, 0)
 
@@ -82,6 +85,9 @@ class LeakyRelu(Activation):
 
     def reference(self, input: np.ndarray, *, negative_slope: float) -> np.ndarray:
         return np.where(input > 0, input, input * np.asarray(negative_slope, input.dtype))
+
+    def lower(self, b: Builder, input: Expression, *, negative_slope: float) -> Expression:
+        return b.where(input > 0, input, input * negative_slope)
 
     def gradient(self, g: Any, out: Any, input: Any, *, negative_slope: float) -> Any:
         return (g * negative_slope).where(input <= 0, g)
@@ -102,6 +108,9 @@ class PreluKernel(Binary):
 
     def reference(self, input: np.ndarray, weight: np.ndarray) -> np.ndarray:
         return np.where(input > 0, input, weight * input)
+
+    def lower(self, b: Builder, input: Expression, weight: Expression) -> Expression:
+        return b.where(input > 0, input, weight * input)
 
     def gradient(self, g: Any, out: Any, input: Any, weight: Any) -> Any:
         return (
@@ -191,6 +200,9 @@ class Threshold(Activation):
         kind = input.dtype.type
         return np.where(input <= kind(threshold), kind(value), input)
 
+    def lower(self, b: Builder, input: Expression, *, threshold: float, value: float) -> Expression:
+        return b.where(input <= threshold, value, input)
+
     def gradient(self, g: Any, out: Any, input: Any, *, threshold: float, value: float) -> Any:
         return g.masked_fill(input <= threshold, 0)
 
@@ -212,6 +224,12 @@ class ExponentialUnit(Activation, abstract=True):
         kind = input.dtype.type
         below = np.expm1(input * kind(input_scale)) * kind(alpha * scale)
         return np.where(input < 0, below, input * kind(scale))
+
+    def lower(
+        self, b: Builder, input: Expression, *, alpha: float, scale: float, input_scale: float
+    ) -> Expression:
+        below = b.expm1(input * input_scale) * (alpha * scale)
+        return b.where(input < 0, below, input * scale)
 
     def gradient(
         self, g: Any, out: Any, input: Any, *, alpha: float, scale: float, input_scale: float
@@ -291,6 +309,12 @@ class Gelu(Activation):
         inner = math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)
         return 0.5 * input * (1 + np.tanh(inner))
 
+    def lower(self, b: Builder, input: Expression, *, approximate: str) -> Expression:
+        if approximate == "none":
+            return 0.5 * input * (1 + b.erf(input * math.sqrt(0.5)))
+        inner = math.sqrt(2 / math.pi) * (input + 0.044715 * input * input * input)
+        return 0.5 * input * (1 + b.tanh(inner))
+
     def gradient(self, g: Any, out: Any, input: Any, *, approximate: str) -> Any:
         if approximate == "none":
             area = 0.5 * (1 + (input * math.sqrt(0.5)).erf())
@@ -323,6 +347,9 @@ class Silu(Activation):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return input / (1 + np.exp(-input))
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return input / (1 + b.exp(-input))
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         gate = input.sigmoid()
         return g * conj(gate * (1 + input * (1 - gate)))
@@ -338,6 +365,9 @@ class Mish(Activation):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return input * np.tanh(np.log1p(np.exp(input)))
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return input * b.tanh(b.log1p(b.exp(input)))
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         curve = Softplus.apply(input, beta=1.0, threshold=20.0).tanh()
@@ -358,6 +388,10 @@ class Softplus(Activation):
     def reference(self, input: np.ndarray, *, beta: float, threshold: float) -> np.ndarray:
         scaled = input * input.dtype.type(beta)
         return np.where(scaled > threshold, input, np.log1p(np.exp(scaled)) / beta)
+
+    def lower(self, b: Builder, input: Expression, *, beta: float, threshold: float) -> Expression:
+        scaled = input * beta
+        return b.where(scaled > threshold, input, b.log1p(b.exp(scaled)) / beta)
 
     def gradient(self, g: Any, out: Any, input: Any, *, beta: float, threshold: float) -> Any:
         scaled = input * beta
@@ -387,6 +421,9 @@ class LogSigmoid(Activation):
         zero = np.zeros((), input.dtype)
         return np.minimum(zero, input) - np.log1p(np.exp(-np.abs(input)))
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.min(input, 0) - b.log1p(b.exp(-b.abs(input)))
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * (-input).sigmoid()
 
@@ -405,180 +442,10 @@ def tanhshrink(input: Any) -> Any:
     return input - input.tanh()
 
 
-# -- piecewise linear ------------------------------------------------------------------------
-
-
-@register
-class Hardtanh(Activation):
-    """``input`` between ``min_val`` and ``max_val``."""
-
-    functions = ("nn.functional.hardtanh",)
-    accepts = "if"
-
-    def unsupported(self, found: Any) -> Exception:
-        if found.is_complex:
-            return self.error("clamp is not supported for complex types", kind=NotImplementedError)
-        return self.error("Bool inputs not supported for hardtanh")
-
-    def __call__(
-        self, input: Any, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
-    ) -> Any:
-        if min_val > max_val:
-            raise self.error(
-                "min_val cannot be greater than max_val", f"{min_val} > {max_val}", kind=ValueError
-            )
-        if min_val < 0 and not input.dtype.is_signed and input.dtype.category == 1:
-            raise self.error("cannot do hardtanh on an unsigned type with negative limits")
-        return self.run(input, inplace, min_val=min_val, max_val=max_val)
-
-    def reference(self, input: np.ndarray, *, min_val: float, max_val: float) -> np.ndarray:
-        kind = input.dtype.type
-        return np.minimum(np.maximum(input, kind(min_val)), kind(max_val))
-
-    def gradient(self, g: Any, out: Any, input: Any, *, min_val: float, max_val: float) -> Any:
-        return g.masked_fill((input <= min_val) | (input >= max_val), 0)
-
-    samples = unary_samples(kinks=(-1.0, 1.0), min_val=-1.0, max_val=1.0)
-
-
-@composite("nn.functional.relu6", samples=unary_samples(low=-3, high=9))
-def relu6(input: Any, inplace: bool = False) -> Any:
-    """``input`` between 0 and 6."""
-    return Hardtanh(input, 0, 6, inplace)
-
-
-@register
-class Hardsigmoid(Activation):
-    """``input / 6 + 1/2`` between 0 and 1 (Howard et al., "Searching for MobileNetV3", 2019)."""
-
-    functions = ("nn.functional.hardsigmoid",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        kind = input.dtype.type
-        return np.minimum(np.maximum(input + kind(3), kind(0)), kind(6)) / kind(6)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return (g / 6).masked_fill((input <= -3) | (input >= 3), 0)
-
-    samples = unary_samples(low=-5, high=5, whole=False, kinks=(-3.0, 3.0))
-
-
-@register
-class Hardswish(Activation):
-    """``input * hardsigmoid(input)``."""
-
-    functions = ("nn.functional.hardswish",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        kind = input.dtype.type
-        return input * np.minimum(np.maximum(input + kind(3), kind(0)), kind(6)) / kind(6)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        inner = (g * (input / 3 + 0.5)).where(input < 3, g)
-        return inner.masked_fill(input <= -3, 0)
-
-    samples = unary_samples(low=-5, high=5, whole=False, kinks=(-3.0, 3.0))
-
-
-@register
-class Hardshrink(Activation):
-    """0 between ``-lambd`` and ``lambd``, else ``input``."""
-
-    functions = ("hardshrink", "nn.functional.hardshrink")
-
-    def __call__(self, input: Any, lambd: float = 0.5) -> Any:
-        return self.apply(input, lambd=float(lambd))
-
-    def reference(self, input: np.ndarray, *, lambd: float) -> np.ndarray:
-        limit = input.dtype.type(lambd)
-        inside = (input >= -limit) & (input <= limit)
-        return np.where(inside, input.dtype.type(0), input)
-
-    def gradient(self, g: Any, out: Any, input: Any, *, lambd: float) -> Any:
-        return g.masked_fill((input >= -lambd) & (input <= lambd), 0)
-
-    samples = unary_samples(whole=False, kinks=(0.5, -0.5), lambd=0.5)
-
-
-@register
-class Softshrink(Activation):
-    """``input`` moved toward 0 by ``lambd``, 0 where it would cross."""
-
-    functions = ("nn.functional.softshrink",)
-
-    def __call__(self, input: Any, lambd: float = 0.5) -> Any:
-        if lambd < 0:
-            raise self.error(
-                f"lambda must be greater or equal to 0, but found to be {lambd}.", kind=RuntimeError
-            )
-        return self.apply(input, lambd=float(lambd))
-
-    def reference(self, input: np.ndarray, *, lambd: float) -> np.ndarray:
-        limit = input.dtype.type(lambd)
-        outside = np.where(input > limit, input - limit, input + limit)
-        inside = (input >= -limit) & (input <= limit)
-        return np.where(inside, input.dtype.type(0), outside)
-
-    def gradient(self, g: Any, out: Any, input: Any, *, lambd: float) -> Any:
-        return g.masked_fill((input >= -lambd) & (input <= lambd), 0)
-
-    samples = unary_samples(whole=False, kinks=(0.5, -0.5), lambd=0.5)
-
-
-# -- gated -----------------------------------------------------------------------------------
-
-
-@register
-class Glu(Operation):
-    """The first half along ``dim`` times the sigmoid of the second (Dauphin et al., 2016)."""
-
-    functions = ("nn.functional.glu",)
-    saves = ("input",)
-
-    def __call__(self, input: Any, dim: int = -1) -> Any:
-        if input.ndim == 0:
-            raise self.error("glu does not support 0-dimensional tensors")
-        return self.apply(input, dim=normalize_axis(dim, input.ndim))
-
-    def infer(self, input: Any, *, dim: int) -> Any:
-        if not input.dtype.is_floating_point:
-            raise self.error(
-                f"\"glu_cpu\" not implemented for '{input.dtype.scalar_type}'",
-                hint="expected a floating point dtype",
-                kind=NotImplementedError,
-            )
-        extent = input.shape[dim]
-        if extent % 2:
-            raise self.error(
-                f"Halving dimension must be even, but dimension {dim} is size {extent}"
-            )
-        shape = list(input.shape)
-        shape[dim] = extent // 2
-        return meta(shape, input.dtype)
-
-    def evaluate(self, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> tuple:
-        dtype = outs[0].dtype
-        wide = np.asarray(inputs[0]).astype(np.float32 if dtype.itemsize == 2 else dtype.numpy)
-        value, gate = np.split(wide, 2, attributes["dim"])
-        with np.errstate(all="ignore"):
-            return ((value / (1 + np.exp(-gate))).astype(dtype.numpy),)
-
-    def gradient(self, g: Any, out: Any, input: Any, *, dim: int) -> Any:
-        value, gate = input.chunk(2, dim)
-        open_ = gate.sigmoid()
-        slope = g * open_
-        return REGISTRY["cat"]([slope, slope * (1 - open_) * value], dim)
-
-    def samples(self) -> Iterator[Sample]:
-        yield Sample(array(3, 4), dtypes=FLOATS)
-        yield Sample(array(4, 3), 0)
-        yield Sample(array(2, 6, 3), dim=1)
-
-
 # -- in place --------------------------------------------------------------------------------
 
 
-def _in_place_form(name: str, function: Callable, *functions: str) -> None:
+def in_place_form(name: str, function: Callable, *functions: str) -> None:
     """Enters ``name_``, which writes over its first argument and returns it."""
 
     def form(input: Any, *args: Any, **kwargs: Any) -> Any:
@@ -589,11 +456,10 @@ def _in_place_form(name: str, function: Callable, *functions: str) -> None:
     composite(*functions, methods=())(form)
 
 
-_in_place_form("relu", Relu, "nn.functional.relu_")
-_in_place_form("leaky_relu", LeakyRelu, "nn.functional.leaky_relu_")
-_in_place_form("elu", Elu, "nn.functional.elu_")
-_in_place_form("hardtanh", Hardtanh, "nn.functional.hardtanh_")
-_in_place_form("celu", Celu, "celu_", "nn.functional.celu_")
-_in_place_form("selu", selu, "selu_", "nn.functional.selu_")
-_in_place_form("rrelu", rrelu, "rrelu_", "nn.functional.rrelu_")
-_in_place_form("threshold", Threshold, "threshold_", "nn.functional.threshold_")
+in_place_form("relu", Relu, "nn.functional.relu_")
+in_place_form("leaky_relu", LeakyRelu, "nn.functional.leaky_relu_")
+in_place_form("elu", Elu, "nn.functional.elu_")
+in_place_form("celu", Celu, "celu_", "nn.functional.celu_")
+in_place_form("selu", selu, "selu_", "nn.functional.selu_")
+in_place_form("rrelu", rrelu, "rrelu_", "nn.functional.rrelu_")
+in_place_form("threshold", Threshold, "threshold_", "nn.functional.threshold_")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from taimatsu import dtypes
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import FLOATS, Expression
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, integers, register
 from taimatsu.ops.elementwise import (
     Binary,
-    Unary,
     binary_samples,
     conj,
     is_number,
-    unary_samples,
     zeros,
 )
 
@@ -60,6 +61,9 @@ class Add(Arithmetic):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.add(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input + other
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return g, g
@@ -106,6 +110,9 @@ class Sub(Arithmetic):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.subtract(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input - other
+
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return g, lambda: -g
 
@@ -131,6 +138,9 @@ class Mul(Arithmetic):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.multiply(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input * other
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return lambda: g * conj(other), lambda: g * conj(input)
@@ -177,6 +187,23 @@ class Div(Arithmetic):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.true_divide(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input / other
+
+    def element(
+        self,
+        b: Builder,
+        given: Sequence[Any],
+        attributes: dict,
+        metas: tuple,
+        compute: dtypes.dtype,
+    ) -> Expression:
+        input, other = given
+        if metas[0] is not None:
+            return self.lower(b, input, other)
+        inverse = b.cast(b.constant(1, other.dtype) / other, compute.name)  # as in evaluate
+        return b.cast(inverse, other.dtype) * input
+
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return lambda: g / conj(other), lambda: -g * conj((input / other) / other)
 
@@ -213,6 +240,25 @@ class Quotient(Binary, abstract=True):
                 hint="convert to floating point, or clamp the divisor",
             )
 
+    def demand(self, b: Builder, stage: Stage, given: Sequence[Any]) -> None:
+        divisor = given[1]
+        if divisor.dtype not in FLOATS:
+            b.check(stage, [divisor.ne(0)], "ZeroDivisionError: integer division by zero")
+
+
+def _floored_quotient(b: Builder, x: Expression, y: Expression) -> Expression:
+    """``x // y``; of floats from the exact remainder, as Python and PyTorch compute it."""
+    if x.dtype not in FLOATS:
+        return b.floordiv(x, y)
+    rest = b.fmod(x, y)
+    quotient = (x - rest) / y
+    quotient = b.where(rest.ne(0) & ((y < 0) ^ (rest < 0)), quotient - 1, quotient)
+    whole = b.floor(quotient)
+    whole = b.where(quotient - whole > 0.5, whole + 1, whole)
+    exact = x / y
+    whole = b.where(quotient.eq(0), b.copysign(b.constant(0, x.dtype), exact), whole)
+    return b.where(y.eq(0), exact, whole)
+
 
 def _truncated_quotient(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.dtype.kind == "f":
@@ -236,6 +282,13 @@ class RoundedDiv(Quotient):
             return np.floor_divide(input, other)
         return _truncated_quotient(input, other)
 
+    def lower(
+        self, b: Builder, input: Expression, other: Expression, *, rounding_mode: str
+    ) -> Expression:
+        if rounding_mode == "floor":
+            return _floored_quotient(b, input, other)
+        return b.trunc(input / other) if input.dtype in FLOATS else b.truncdiv(input, other)
+
     def gradient(self, g: Any, out: Any, input: Any, other: Any, *, rounding_mode: str) -> Any:
         return lambda: zeros(g), lambda: zeros(g)
 
@@ -249,6 +302,9 @@ class FloorDivide(Quotient):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         self.refuse_zero(other)
         return np.floor_divide(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return _floored_quotient(b, input, other)
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         raise self.error(
@@ -275,6 +331,12 @@ class Remainder(Quotient):
         rest = np.fmod(input, other)
         return np.where((rest != 0) & ((other < 0) != (rest < 0)), rest + other, rest)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        if input.dtype not in FLOATS:
+            return b.modulo(input, other)
+        rest = b.fmod(input, other)
+        return b.where(rest.ne(0) & ((other < 0) ^ (rest < 0)), rest + other, rest)
+
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return g, lambda: -g * RoundedDiv.apply(input, other, rounding_mode="floor")
 
@@ -294,293 +356,12 @@ class Fmod(Quotient):
         self.refuse_zero(other)
         return np.fmod(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        if input.dtype in FLOATS:
+            return b.fmod(input, other)
+        return input - b.truncdiv(input, other) * other
+
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return g, lambda: -g * RoundedDiv.apply(input, other, rounding_mode="trunc")
 
     samples = binary_samples(other=(0.5, 2.0), numbers=(2, -0.7))
-
-
-# -- powers ----------------------------------------------------------------------------------
-
-
-@register
-class Pow(Binary):
-    """``input ** exponent``; integers stay integers, and take no negative exponent."""
-
-    accepts = "ifc"
-    inplace = True
-    static_scalars = True  # x ** 2 is x * x: the exponent decides the code
-    saves = {"input": ("input", "exponent"), "exponent": ("input", "exponent", "out")}
-
-    def infer(self, input: Any, exponent: Any) -> Any:
-        found = self.describe(input, exponent)
-        if is_number(exponent) and found.dtype.category <= dtypes.INTEGER and exponent < 0:
-            raise self.error(
-                "Integers to negative integer powers are not allowed.",
-                f"an integer tensor and the exponent {exponent}",
-                "convert the tensor first: x.float() ** exponent",
-            )
-        return found
-
-    def __call__(self, input: Any, exponent: Any) -> Any:
-        return self.apply(input, exponent)
-
-    def backward_name_for(self, inputs: Any, attributes: Any) -> str:
-        if is_number(inputs[0]):
-            return "PowBackward2"
-        return "PowBackward0" if is_number(inputs[1]) else "PowBackward1"
-
-    def reference(self, input: np.ndarray, exponent: np.ndarray) -> np.ndarray:
-        if input.dtype.kind in "iu":
-            return _integer_power(input, exponent)
-        if exponent.ndim == 0:
-            return _scalar_power(input, exponent.item())
-        return np.power(input, exponent)
-
-    def gradient(self, g: Any, out: Any, input: Any, exponent: Any) -> Any:
-        return (
-            lambda: self._for_input(g, input, exponent),
-            lambda: self._for_exponent(g, out, input, exponent),
-        )
-
-    def _for_input(self, g: Any, input: Any, exponent: Any) -> Any:
-        if is_number(exponent):
-            if exponent == 0:
-                return zeros(g)
-            return g * conj(exponent * input ** (exponent - 1))
-        slope = g * conj(exponent * input ** (exponent - 1))
-        return slope.masked_fill(exponent == 0, 0)
-
-    def _for_exponent(self, g: Any, out: Any, input: Any, exponent: Any) -> Any:
-        if is_number(input):
-            if input != 0:
-                scale = np.log(complex(input)) if _needs_complex(input) else np.log(float(input))
-                return g * conj(out * scale.item())
-            slope = g * conj(out * -float("inf"))
-            return slope.masked_fill(_nonnegative(exponent), 0)
-        slope = g * conj(out * input.log())
-        return slope.masked_fill((input == 0) & _nonnegative(exponent), 0)
-
-    def samples(self) -> Iterator[Sample]:
-        positive = binary_samples(
-            low=0.1, numbers=(2, 3, 0.5, -1, -0.5, 0, 1.7), left_numbers=(2, 0.5), complexes=True
-        )
-        yield from positive()
-        yield Sample(array(3, 4), 2, dtypes=("float32", "float64"))
-        yield Sample(array(3, 4), -2)
-        yield Sample(integers(6, low=-3), 3, grad=False)
-        yield Sample(np.array([1, -1, 2, 0]), np.array([-1, -3, -1, -2]), grad=False)
-
-
-def _needs_complex(number: Any) -> bool:
-    return isinstance(number, complex)
-
-
-def _nonnegative(exponent: Any) -> Any:
-    return exponent.real >= 0 if exponent.dtype.is_complex else exponent >= 0
-
-
-def _integer_power(base: np.ndarray, exponent: np.ndarray) -> np.ndarray:
-    """Powers modulo the dtype's range; negative exponents give the integer part (0, 1 or -1)."""
-    if exponent.dtype.kind == "u" or not np.any(exponent < 0):
-        return np.power(base, exponent)
-    positive = np.power(base, np.maximum(exponent, 0))
-    odd = exponent % 2 == 1
-    of_minus_one = np.where(odd, -1, 1)
-    negative = np.where(base == 1, 1, np.where(base == -1, of_minus_one, 0))
-    return np.where(exponent < 0, negative, positive).astype(base.dtype)
-
-
-def _scalar_power(x: np.ndarray, exponent: Any) -> np.ndarray:
-    """The powers that have a cheaper and more exact form."""
-    if exponent == 2:
-        return x * x
-    if exponent == 3:
-        return x * x * x
-    if exponent == 0.5:
-        return np.sqrt(x)
-    if exponent == -0.5:
-        return 1 / np.sqrt(x)
-    if exponent == -1:
-        return 1 / x
-    if exponent == -2:
-        return 1 / (x * x)
-    return np.power(x, np.asarray(exponent, x.dtype))
-
-
-@composite(inplace=True, samples=binary_samples(low=0.1))
-def float_power(input: Any, exponent: Any) -> Any:
-    """``input ** exponent`` computed in float64, or complex128 where an input is complex."""
-    common = dtypes.result_type(input, exponent)
-    wide = dtypes.complex128 if common.is_complex else dtypes.float64
-    return Pow.apply(_widened(input, wide), _widened(exponent, wide))
-
-
-def _widened(x: Any, wide: Any) -> Any:
-    if is_number(x):
-        return complex(x) if wide.is_complex else float(x)
-    return x.to(wide)
-
-
-@composite(inplace=True, samples=unary_samples(complexes=True))
-def square(input: Any) -> Any:
-    """``input ** 2``."""
-    return Pow.apply(input, 2)
-
-
-# -- signs -----------------------------------------------------------------------------------
-
-
-@register
-class Neg(Unary):
-    """``-input``."""
-
-    functions = ("neg", "negative")
-    accepts = "ifc"
-    inplace = True
-
-    def unsupported(self, found: Any) -> Exception:
-        return self.error(
-            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to "
-            "invert a mask, use the `~` or `logical_not()` operator instead."
-        )
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.negative(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return -g
-
-    samples = unary_samples(complexes=True)
-
-
-@composite(samples=unary_samples())
-def positive(input: Any) -> Any:
-    """``input`` itself; RuntimeError for booleans."""
-    if input.dtype is dtypes.bool_:
-        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
-    return input
-
-
-@register
-class Abs(Unary):
-    """The absolute value; the modulus, a real number, of a complex one."""
-
-    functions = ("abs", "absolute")
-    accepts = "ifc"
-    yields = "real"
-    inplace = True
-    saves = ("input",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.absolute(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return g * Sgn(input)
-
-    samples = unary_samples(complexes=True, kinks=(0.0, -0.0))
-
-
-@register
-class Sign(Unary):
-    """-1, 0 or 1; NaN gives 0, as in PyTorch."""
-
-    inplace = True
-
-    def unsupported(self, found: Any) -> Exception:
-        return self.error(
-            "Unlike NumPy, torch.sign is not intended to support complex numbers. "
-            "Please use torch.sgn instead.",
-            kind=NotImplementedError,
-        )
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return _sign(input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return zeros(g)
-
-    samples = unary_samples()
-
-
-def _sign(x: np.ndarray) -> np.ndarray:
-    if x.dtype.kind == "b":
-        return x.copy()
-    return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
-
-
-@register
-class Sgn(Unary):
-    """``sign`` for real inputs, ``input / abs(input)`` (0 at 0) for complex ones."""
-
-    accepts = "bifc"
-    inplace = True
-    saves = ("input", "out")
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        if input.dtype.kind != "c":
-            return _sign(input)
-        size = np.absolute(input)
-        return np.where(size == 0, 0, input / np.where(size == 0, 1, size))
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        if not input.dtype.is_complex:
-            return zeros(g)
-        size = input.abs()
-        along = (g.conj() * out).real
-        slope = (g - along * out) / size
-        return slope.masked_fill(size == 0, 0)
-
-    samples = unary_samples(complexes=True)
-
-
-@register
-class Signbit(Unary):
-    """Whether the sign bit is set: true for -0.0, too."""
-
-    yields = "bool"
-    differentiable = False
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.signbit(input) if input.dtype.kind == "f" else input < 0
-
-    samples = unary_samples()
-
-
-@register
-class Copysign(Binary):
-    """The magnitude of ``input`` with the sign of ``other``."""
-
-    accepts = "f"
-    integers = "float"
-    inplace = True
-    saves = ("input", "out")
-
-    def backward_name_for(self, inputs: Any, attributes: Any) -> str:
-        return "CopysignBackward1" if is_number(inputs[1]) else "CopysignBackward0"
-
-    def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return np.copysign(input, other)
-
-    def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
-        return lambda: (g * (out / input)).masked_fill(input == 0, 0), lambda: zeros(g)
-
-    samples = binary_samples(numbers=(2, -0.5))
-
-
-@register
-class Reciprocal(Unary):
-    """``1 / input``."""
-
-    accepts = "fc"
-    integers = "float"
-    inplace = True
-    saves = ("out",)
-
-    def reference(self, input: np.ndarray) -> np.ndarray:
-        return np.true_divide(np.ones((), input.dtype), input)
-
-    def gradient(self, g: Any, out: Any, input: Any) -> Any:
-        return -g * conj(out * out)
-
-    samples = unary_samples(low=0.3, complexes=True)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import SIZES, UNSIGNED, Expression
 from taimatsu.ops.base import Sample, booleans, integers, register
 from taimatsu.ops.elementwise import Binary, Unary
 
@@ -31,6 +33,9 @@ class BitwiseAnd(Bitwise):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.bitwise_and(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input & other
+
 
 @register
 class BitwiseOr(Bitwise):
@@ -39,6 +44,9 @@ class BitwiseOr(Bitwise):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.bitwise_or(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input | other
+
 
 @register
 class BitwiseXor(Bitwise):
@@ -46,6 +54,9 @@ class BitwiseXor(Bitwise):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.bitwise_xor(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input ^ other
 
 
 @register
@@ -58,6 +69,9 @@ class BitwiseNot(Unary):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.invert(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return ~input
 
     def samples(self) -> Iterator[Sample]:
         yield Sample(integers(3, 4, low=-9))
@@ -82,6 +96,11 @@ def _out_of_range(amount: np.ndarray) -> np.ndarray:
     return (amount < 0) | (amount >= amount.dtype.itemsize * 8)
 
 
+def _outside(input: Expression, amount: Expression) -> Expression:
+    too_many = amount >= 8 * SIZES[input.dtype]
+    return too_many if amount.dtype in UNSIGNED else too_many | (amount < 0)
+
+
 @register
 class BitwiseLeftShift(Shift):
     """``input << other``."""
@@ -90,6 +109,9 @@ class BitwiseLeftShift(Shift):
         outside = _out_of_range(other)
         shifted = np.left_shift(input, np.where(outside, 0, other))
         return np.where(outside, 0, shifted)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return b.where(_outside(input, other), 0, b.shl(input, other))
 
 
 @register
@@ -104,12 +126,21 @@ class BitwiseRightShift(Shift):
         shifted = np.right_shift(input, np.where(outside, width - 1, other))
         return shifted if signed else np.where(outside, 0, shifted)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        outside = _outside(input, other)
+        if input.dtype in UNSIGNED:
+            return b.where(outside, 0, b.shr(input, other))
+        return b.shr(input, b.where(outside, 8 * SIZES[input.dtype] - 1, other))
+
 
 # -- divisors --------------------------------------------------------------------------------
 
 
 class Divisors(Binary, abstract=True):
-    """Operations on integers that know no other dtype."""
+    """Operations on integers that know no other dtype.
+
+    They are not lowered: Euclid's algorithm takes as many steps as the values say.
+    """
 
     accepts = "i"
     inplace = True

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from taimatsu import recorder
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import FLOATS, Expression
 from taimatsu.ops.base import Sample, array, composite, register
 from taimatsu.ops.elementwise import (
     SPECIAL,
@@ -37,6 +40,9 @@ class Eq(Comparison):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.equal(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input.eq(other)
+
 
 @register
 class Ne(Comparison):
@@ -48,6 +54,9 @@ class Ne(Comparison):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.not_equal(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input.ne(other)
+
 
 @register
 class Lt(Comparison):
@@ -57,6 +66,9 @@ class Lt(Comparison):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.less(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input < other
 
 
 @register
@@ -68,6 +80,9 @@ class Le(Comparison):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.less_equal(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input <= other
+
 
 @register
 class Gt(Comparison):
@@ -78,6 +93,9 @@ class Gt(Comparison):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.greater(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input > other
+
 
 @register
 class Ge(Comparison):
@@ -87,6 +105,9 @@ class Ge(Comparison):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.greater_equal(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input >= other
 
 
 # -- closeness -------------------------------------------------------------------------------
@@ -137,6 +158,27 @@ class IsClose(Binary):
         difference = np.abs(input - other)
         allowed = atol + np.abs(rtol * other)
         return close | (np.isfinite(difference) & (difference <= allowed))
+
+    def lower(
+        self,
+        b: Builder,
+        input: Expression,
+        other: Expression,
+        *,
+        rtol: float,
+        atol: float,
+        equal_nan: bool,
+    ) -> Expression:
+        close = input.eq(other)
+        if equal_nan and input.dtype in FLOATS:
+            close = close | (b.isnan(input) & b.isnan(other))
+        if rtol == 0 and atol == 0:
+            return close
+        if input.dtype not in FLOATS:
+            input, other = b.cast(input, "float64"), b.cast(other, "float64")
+        difference = b.abs(input - other)
+        allowed = atol + b.abs(rtol * other)
+        return close | ((difference < math.inf) & (difference <= allowed))
 
     def samples(self) -> Iterator[Sample]:
         a = array(3, 4)
@@ -192,6 +234,9 @@ class Isnan(Predicate):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.isnan(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.isnan(input) if input.dtype in FLOATS else b.constant(False, "bool")
+
 
 @register
 class Isinf(Predicate):
@@ -200,6 +245,11 @@ class Isinf(Predicate):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.isinf(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        if input.dtype not in FLOATS:
+            return b.constant(False, "bool")
+        return b.abs(input).eq(math.inf)
+
 
 @register
 class Isfinite(Predicate):
@@ -207,6 +257,9 @@ class Isfinite(Predicate):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.isfinite(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.abs(input) < math.inf if input.dtype in FLOATS else b.constant(True, "bool")
 
 
 @register
@@ -218,6 +271,9 @@ class Isposinf(Predicate):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.isinf(input) & (input > 0)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return input.eq(math.inf) if input.dtype in FLOATS else b.constant(False, "bool")
+
 
 @register
 class Isneginf(Predicate):
@@ -228,6 +284,9 @@ class Isneginf(Predicate):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.isinf(input) & (input < 0)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return input.eq(-math.inf) if input.dtype in FLOATS else b.constant(False, "bool")
+
 
 @register
 class Isreal(Predicate):
@@ -235,6 +294,9 @@ class Isreal(Predicate):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.asarray(input.imag == 0)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.constant(True, "bool")  # complex numbers have no stages
 
 
 # -- logic -----------------------------------------------------------------------------------
@@ -247,6 +309,7 @@ class Logical(Binary, abstract=True):
     yields = "bool"
     inplace = True
     differentiable = False
+    truths = (0, 1)
 
     def infer(self, input: Any, other: Any) -> Any:
         return self.describe(input, other)
@@ -264,6 +327,9 @@ class LogicalAnd(Logical):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.logical_and(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input & other
+
 
 @register
 class LogicalOr(Logical):
@@ -271,6 +337,9 @@ class LogicalOr(Logical):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.logical_or(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input | other
 
 
 @register
@@ -280,15 +349,22 @@ class LogicalXor(Logical):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.logical_xor(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input ^ other
+
 
 @register
 class LogicalNot(Predicate):
     """Whether an element is zero."""
 
     inplace = True
+    truths = (0,)
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.logical_not(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return ~input
 
 
 @register
@@ -314,5 +390,12 @@ class Heaviside(Binary):
         if input.dtype.kind == "f":
             return np.heaviside(input, values)
         return np.where(input == 0, values, (input > 0).astype(input.dtype))
+
+    def lower(self, b: Builder, input: Expression, values: Expression) -> Expression:
+        zero = b.constant(0, input.dtype)
+        step = b.cast(input > zero, input.dtype)
+        if input.dtype in FLOATS:
+            step = b.where(b.isnan(input), input, step)
+        return b.where(input.eq(zero), values, step)
 
     samples = binary_samples(numbers=(), grad=False, special=False)

@@ -3,6 +3,10 @@
 An operation computes in one dtype (promoted from its inputs), and yields that dtype, ``bool``
 (``Predicate``) or the real type of a complex one. float16 and bfloat16 compute in float32 and
 round once, as PyTorch's kernels do.
+
+``lower(b, *inputs, **attributes)`` of an elementwise operation is about one element: it gets scalar
+expressions that already have the dtype of the computation, as ``reference`` gets arrays, and gives
+the expression of the result.
 """
 
 from __future__ import annotations
@@ -13,12 +17,21 @@ from typing import Any, ClassVar
 import numpy as np
 
 from taimatsu import dtypes, recorder
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import SIZES, Expression
+from taimatsu.ir.index import Var
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage, View
 from taimatsu.ops.base import REGISTRY, Operation, Sample, array, integers
+from taimatsu.ops.coordinates import broadcast_at, broadcast_extents
 from taimatsu.shapes import broadcast_shapes, elementwise_strides
 
 _CATEGORY = "bifc"  # bool, integer, float, complex: the letters of ``accepts``
 _HALF = (dtypes.float16, dtypes.bfloat16)
+
+
+class _NotLoweredError(Exception):
+    """``lower`` gave None."""
 
 
 class Elementwise(Operation, abstract=True):
@@ -32,6 +45,7 @@ class Elementwise(Operation, abstract=True):
     integers: ClassVar[str] = "keep"  # "float": booleans and integers compute in the default dtype
     yields: ClassVar[str] = "same"  # the result's dtype: "same", "bool", "real" (of a complex one)
     wide_numbers: ClassVar[bool] = False  # Python numbers are not rounded to float16 first
+    truths: ClassVar[tuple[int, ...]] = ()  # positions of inputs that lower takes as booleans
 
     def compute_dtype(self, *operands: Any) -> dtypes.dtype:
         """The dtype in which the inputs (``Meta`` or numbers) are combined; raises for others."""
@@ -65,16 +79,18 @@ class Elementwise(Operation, abstract=True):
 
     def evaluate(self, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> tuple:
         """``reference`` on the inputs in the compute dtype, cast to the inferred dtype."""
-        if self.yields == "same":
-            compute = outs[0].dtype
-        else:
-            given = zip(inputs, metas, strict=True)
-            compute = self.compute_dtype(
-                *[m if isinstance(m, Meta) else x for x, m in given if x is not None]
-            )
+        compute = self.computed_in(inputs, metas, outs)
         arrays = self.operands(inputs, compute)
         with np.errstate(all="ignore"):
             return (cast(self.reference(*arrays, **attributes), outs[0].dtype.numpy),)
+
+    def computed_in(self, inputs: tuple, metas: tuple, outs: tuple) -> dtypes.dtype:
+        """The compute dtype of a call: that of the result, where it yields that."""
+        if self.yields == "same":
+            return outs[0].dtype
+        given = zip(inputs, metas, strict=True)
+        present = [x if m is None else m for x, m in given if x is not None]
+        return self.compute_dtype(*[_like(x) for x in present])
 
     def operands(self, inputs: Sequence[Any], compute: dtypes.dtype) -> list[Any]:
         """The inputs as ``reference`` takes them: arrays of the working dtype, or None."""
@@ -89,6 +105,71 @@ class Elementwise(Operation, abstract=True):
         if isinstance(x, np.ndarray) or not self.wide_numbers:
             x = cast(x, compute.numpy)
         return cast(x, dtypes.float32.numpy)
+
+    # -- lowering --------------------------------------------------------------------------
+
+    def stages(
+        self, b: Builder, inputs: tuple, attributes: dict, metas: tuple, outs: tuple
+    ) -> tuple[Stage] | None:
+        """A map of ``lower`` over the result's shape, cast to the inferred dtype."""
+        described = [m for m in (*metas, *outs) if m is not None]
+        if self.lower is None or any(m.dtype.name not in SIZES for m in described):
+            return None
+        if any(isinstance(x, complex) for x in inputs):
+            return None
+        compute = self.computed_in(inputs, metas, outs)
+        result = outs[0].dtype.name
+        given: list[Any] = []
+
+        def element(*axes: Any) -> Expression:
+            given[:] = [
+                self.operand_at(b, x, axes, dtypes.bool_ if k in self.truths else compute)
+                for k, x in enumerate(inputs)
+            ]
+            found = self.element(b, given, attributes, metas, compute)
+            if found is None:
+                raise _NotLoweredError
+            return b.cast(found, result)
+
+        shape = broadcast_extents([x.shape for x in inputs if isinstance(x, View)])
+        try:
+            stage = b.map(shape, result, element)
+        except _NotLoweredError:
+            return None
+        self.demand(b, stage, given)
+        return (stage,)
+
+    def element(
+        self,
+        b: Builder,
+        given: Sequence[Any],
+        attributes: dict,
+        metas: tuple,
+        compute: dtypes.dtype,
+    ) -> Expression | None:
+        """The expression of one element, from those of the inputs."""
+        assert self.lower is not None
+        return self.lower(b, *given, **attributes)
+
+    def demand(self, b: Builder, stage: Stage, given: Sequence[Any]) -> None:
+        """Adds to the stage the checks that its elements need; ``given`` is what lower got."""
+
+    def operand_at(
+        self, b: Builder, x: Any, axes: Sequence[Var], compute: dtypes.dtype
+    ) -> Expression | None:
+        """One input's element as ``lower`` takes it: cast as ``operand`` casts arrays."""
+        if x is None:
+            return None
+        working = working_name(compute)
+        if isinstance(x, View):
+            value = broadcast_at(x, axes)
+        elif isinstance(x, Expression):
+            value = x
+        else:
+            return b.constant(self.operand(x, compute).item(), working)
+        if isinstance(x, View) or not self.wide_numbers:
+            value = b.cast(value, compute.name)
+        return b.cast(value, working)
 
 
 class Unary(Elementwise, abstract=True):
@@ -133,6 +214,18 @@ def spread(found: dtypes.dtype, operands: Sequence[Any], name: str = "") -> Meta
     shape = broadcast_shapes(*[x.shape for x in tensors])
     strides = elementwise_strides([(x.shape, x.strides) for x in tensors], shape)
     return meta(shape, found, strides)
+
+
+def working_name(compute: dtypes.dtype) -> str:
+    """The dtype in which ``lower`` computes for a compute dtype: float32 for the 16-bit floats."""
+    return "float32" if compute in _HALF else compute.name
+
+
+def _like(x: Any) -> Any:
+    """A number of the kind of one that is given at launch; other things as they are."""
+    if not isinstance(x, Expression):
+        return x
+    return 0.0 if x.dtype == "float64" else 0
 
 
 def cast(x: Any, kind: np.dtype) -> np.ndarray:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from taimatsu import dtypes
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
 from taimatsu.ops.base import (
     REGISTRY,
     Composite,
@@ -26,7 +29,6 @@ from taimatsu.ops.elementwise import (
     binary_samples,
     cast,
     complex_array,
-    conj,
     is_number,
     spread,
     unary_samples,
@@ -41,6 +43,7 @@ class Where(Elementwise):
     """``input`` where ``condition`` holds, else ``other``."""
 
     methods = ()  # Tensor.where takes the condition second
+    truths = (0,)
     saves = ("condition",)
 
     def infer(self, condition: Any, input: Any, other: Any) -> Any:
@@ -63,6 +66,11 @@ class Where(Elementwise):
         with np.errstate(all="ignore"):
             chosen = np.where(condition.astype(bool), cast(input, kind), cast(other, kind))
         return (np.asarray(chosen, kind),)
+
+    def lower(
+        self, b: Builder, condition: Expression, input: Expression, other: Expression
+    ) -> Expression:
+        return b.where(condition, input, other)
 
     def gradient(self, g: Any, out: Any, condition: Any, input: Any, other: Any) -> Any:
         return None, lambda: self.apply(condition, g, 0), lambda: self.apply(condition, 0, g)
@@ -89,6 +97,7 @@ REGISTRY["tensor_where"] = Composite(_where_method, (), ("where",), False, "Tens
 class MaskedFill(Elementwise):
     """``input`` with ``value`` (a number or a 0-d tensor) where ``mask`` is true."""
 
+    truths = (1,)
     inplace = True
     saves = ("mask",)
 
@@ -124,6 +133,11 @@ class MaskedFill(Elementwise):
         with np.errstate(all="ignore"):
             filled = np.where(mask, cast(value, input.dtype), input)
         return (np.asarray(filled, input.dtype),)
+
+    def lower(
+        self, b: Builder, input: Expression, mask: Expression, value: Expression
+    ) -> Expression:
+        return b.where(mask, value, input)
 
     def gradient(self, g: Any, out: Any, input: Any, mask: Any, value: Any) -> Any:
         return (
@@ -163,6 +177,9 @@ class Fill(Elementwise):
     def evaluate(self, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> tuple:
         with np.errstate(all="ignore"):
             return (np.full(outs[0].shape, cast(inputs[1], outs[0].dtype.numpy)),)
+
+    def lower(self, b: Builder, input: Expression, value: Expression) -> Expression:
+        return value
 
     def gradient(self, g: Any, out: Any, input: Any, value: Any) -> Any:
         return lambda: zeros(g), lambda: g.sum()
@@ -206,6 +223,9 @@ class Maximum(Extremum):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.maximum(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return b.max(input, other)
+
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return (
             lambda: _split_ties(g, input, other, input < other),
@@ -219,6 +239,9 @@ class Minimum(Extremum):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.minimum(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return b.min(input, other)
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return (
@@ -234,6 +257,9 @@ class Fmax(Extremum):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.fmax(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return b.where((input >= other) | b.isnan(other), input, other)
+
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         first = (input >= other) | other.isnan()
         return lambda: g.masked_fill(~first, 0), lambda: g.masked_fill(first, 0)
@@ -245,6 +271,9 @@ class Fmin(Extremum):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.fmin(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return b.where((input <= other) | b.isnan(other), input, other)
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         first = (input <= other) | other.isnan()
@@ -281,6 +310,13 @@ class Clamp(Elementwise):
         if min is not None:
             input = np.maximum(input, min)
         return input if max is None else np.minimum(input, max)
+
+    def lower(
+        self, b: Builder, input: Expression, min: Expression | None, max: Expression | None
+    ) -> Expression:
+        if min is not None:
+            input = b.max(input, min)
+        return input if max is None else b.min(input, max)
 
     def gradient(self, g: Any, out: Any, input: Any, min: Any, max: Any) -> Any:
         return (
@@ -349,6 +385,9 @@ class ClampMin(Bound):
     def reference(self, input: np.ndarray, min: np.ndarray) -> np.ndarray:
         return np.maximum(input, min)
 
+    def lower(self, b: Builder, input: Expression, min: Expression) -> Expression:
+        return b.max(input, min)
+
     def gradient(self, g: Any, out: Any, input: Any, min: Any) -> Any:
         return (
             lambda: Where.apply(input >= min, g, 0),
@@ -373,6 +412,9 @@ class ClampMax(Bound):
 
     def reference(self, input: np.ndarray, max: np.ndarray) -> np.ndarray:
         return np.minimum(input, max)
+
+    def lower(self, b: Builder, input: Expression, max: Expression) -> Expression:
+        return b.min(input, max)
 
     def gradient(self, g: Any, out: Any, input: Any, max: Any) -> Any:
         return (
@@ -402,14 +444,7 @@ class NanToNum(Unary):
         dtype = outs[0].dtype
         if dtype.category <= dtypes.INTEGER:
             return (inputs[0].copy(),)
-        limits = dtypes.finfo(dtype)
-        nan, high, low = (attributes[k] for k in ("nan", "posinf", "neginf"))
-        replacements = {
-            "nan": 0.0 if nan is None else nan,
-            "posinf": limits.max if high is None else high,
-            "neginf": limits.min if low is None else low,
-        }
-        return super().evaluate(inputs, replacements, metas, outs)
+        return super().evaluate(inputs, _replacements(attributes, dtype), metas, outs)
 
     def reference(
         self, input: np.ndarray, *, nan: float, posinf: float, neginf: float
@@ -422,132 +457,37 @@ class NanToNum(Unary):
         result = np.where(input == np.inf, np.asarray(posinf, input.dtype), result)
         return np.where(input == -np.inf, np.asarray(neginf, input.dtype), result)
 
+    def element(
+        self,
+        b: Builder,
+        given: Sequence[Any],
+        attributes: dict,
+        metas: tuple,
+        compute: dtypes.dtype,
+    ) -> Expression:
+        if compute.category <= dtypes.INTEGER:
+            return given[0]
+        return self.lower(b, given[0], **_replacements(attributes, compute))
+
+    def lower(
+        self, b: Builder, input: Expression, *, nan: float, posinf: float, neginf: float
+    ) -> Expression:
+        result = b.where(b.isnan(input), nan, input)
+        result = b.where(input.eq(math.inf), posinf, result)
+        return b.where(input.eq(-math.inf), neginf, result)
+
     def gradient(self, g: Any, out: Any, input: Any, **attributes: Any) -> Any:
         return g * input.isfinite()
 
     samples = unary_samples(nan=1.5, posinf=2.5)
 
 
-# -- multiply and add ------------------------------------------------------------------------
-
-
-@register
-class Lerp(Elementwise):
-    """``input + weight * (end - input)``, exact at both ends; ``weight`` a number or tensor."""
-
-    accepts = "fc"
-    wide_numbers = True
-    inplace = True
-    saves = {"input": ("weight",), "end": ("weight",), "weight": ("input", "end")}
-
-    def infer(self, input: Any, end: Any, weight: Any) -> Any:
-        for name, given in (("end", end), ("weight", weight)):
-            if not is_number(given) and given.dtype is not input.dtype:
-                raise self.error(
-                    f"expected dtype {input.dtype.name} for `{name}`",
-                    f"dtype {given.dtype.name}",
-                    f"convert it: {name}.to(input.dtype)",
-                )
-        self.compute_dtype(input, end)
-        return spread(input.dtype, (input, end, weight))
-
-    def __call__(self, input: Any, end: Any, weight: Any) -> Any:
-        return self.apply(input, end, weight)
-
-    def backward_name_for(self, inputs: Any, attributes: Any) -> str:
-        return "LerpBackward0" if is_number(inputs[2]) else "LerpBackward1"
-
-    def reference(self, input: np.ndarray, end: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        gap = end - input
-        near = np.abs(weight) < 0.5
-        return np.where(near, input + weight * gap, end - gap * (1 - weight))
-
-    def gradient(self, g: Any, out: Any, input: Any, end: Any, weight: Any) -> Any:
-        return (
-            lambda: g * (1 - conj(weight)),
-            lambda: g * conj(weight),
-            lambda: g * conj(end - input),
-        )
-
-    def samples(self) -> Iterator[Sample]:
-        a, b = array(3, 4), array(4, seed=1)
-        yield Sample(a, b, 0.3, dtypes=FLOATS)
-        yield Sample(a, b, 0.8)
-        yield Sample(a, b, array(3, 1, low=0, high=1, seed=2))
-        yield Sample(complex_array(3), complex_array(3, seed=1), 0.3)
-
-
-class MultiplyAdd(Elementwise, abstract=True):
-    """``input`` plus a product or quotient, scaled by the number ``value``."""
-
-    wide_numbers = True
-    inplace = True
-    saves = {
-        "input": (),
-        "tensor1": ("tensor2", "value"),
-        "tensor2": ("tensor1", "tensor2", "value"),
-        "value": (),
+def _replacements(attributes: dict, dtype: dtypes.dtype) -> dict[str, float]:
+    """What stands for nan and the infinities of a floating dtype."""
+    limits = dtypes.finfo(dtype)
+    nan, high, low = (attributes[k] for k in ("nan", "posinf", "neginf"))
+    return {
+        "nan": 0.0 if nan is None else nan,
+        "posinf": limits.max if high is None else high,
+        "neginf": limits.min if low is None else low,
     }
-
-    def infer(self, input: Any, tensor1: Any, tensor2: Any, value: Any) -> Any:
-        return self.describe(input, tensor1, tensor2)
-
-    def __call__(self, input: Any, tensor1: Any, tensor2: Any, *, value: Any = 1) -> Any:
-        return self.apply(input, tensor1, tensor2, value)
-
-    def samples(self) -> Iterator[Sample]:
-        a = array(3, 4)
-        b, c = array(4, seed=1), array(3, 1, low=0.5, seed=2)
-        yield Sample(a, b, c, dtypes=FLOATS)
-        yield Sample(a, b, c, value=0.5)
-        yield Sample(array(), a, c, value=-2)
-        yield Sample(complex_array(3), complex_array(3, seed=1), complex_array(3, seed=2))
-
-
-@register
-class Addcmul(MultiplyAdd):
-    """``input + value * tensor1 * tensor2``."""
-
-    accepts = "ifc"
-
-    def reference(
-        self, input: np.ndarray, tensor1: np.ndarray, tensor2: np.ndarray, value: np.ndarray
-    ) -> np.ndarray:
-        return input + value * tensor1 * tensor2
-
-    def gradient(self, g: Any, out: Any, input: Any, tensor1: Any, tensor2: Any, value: Any) -> Any:
-        return (
-            g,
-            lambda: g * conj(tensor2 * value),
-            lambda: g * conj(tensor1 * value),
-            None,
-        )
-
-
-@register
-class Addcdiv(MultiplyAdd):
-    """``input + value * tensor1 / tensor2``; no integers."""
-
-    accepts = "fc"
-
-    def infer(self, input: Any, tensor1: Any, tensor2: Any, value: Any) -> Any:
-        if dtypes.result_type(tensor1, tensor2).category <= dtypes.INTEGER:
-            raise self.error(
-                "Integer division with addcdiv is no longer supported",
-                f"{tensor1.dtype.name} and {tensor2.dtype.name}",
-                "write input + value * torch.trunc(tensor1 / tensor2), or convert to float first",
-            )
-        return self.describe(input, tensor1, tensor2)
-
-    def reference(
-        self, input: np.ndarray, tensor1: np.ndarray, tensor2: np.ndarray, value: np.ndarray
-    ) -> np.ndarray:
-        return input + value * tensor1 / tensor2
-
-    def gradient(self, g: Any, out: Any, input: Any, tensor1: Any, tensor2: Any, value: Any) -> Any:
-        return (
-            g,
-            lambda: g * conj(value / tensor2),
-            lambda: -g * conj(value * tensor1 / (tensor2 * tensor2)),
-            None,
-        )

@@ -8,6 +8,7 @@ as composites use them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -153,8 +154,8 @@ EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloa
 ULPS = 8  # between two good implementations of one function
 
 
-def assert_close(found: np.ndarray, wanted: np.ndarray, summed: bool) -> None:
-    """Same shape, dtype and values; sums may differ by rounding relative to the largest value."""
+def assert_close(found: np.ndarray, wanted: np.ndarray, scale: float) -> None:
+    """Same shape, dtype and values but for rounding, relative to each value or to ``scale``."""
     assert found.shape == wanted.shape
     assert found.dtype == wanted.dtype
     if str(wanted.dtype) not in EPSILON:
@@ -162,11 +163,19 @@ def assert_close(found: np.ndarray, wanted: np.ndarray, summed: bool) -> None:
         return
     a, b = found.astype(np.float64), wanted.astype(np.float64)
     epsilon = EPSILON[str(wanted.dtype)]
-    finite = np.abs(b[np.isfinite(b)])
-    largest = float(finite.max()) if finite.size else 0.0
     tiny = float(np.finfo(np.float32).tiny) if str(wanted.dtype) != "float64" else 1e-300
-    atol = tiny + (ULPS * epsilon * largest if summed else 0.0)
+    atol = tiny + ULPS * epsilon * scale
     np.testing.assert_allclose(a, b, rtol=ULPS * epsilon, atol=atol, equal_nan=True)
+
+
+def magnitude(call: Call) -> float:
+    """What the terms of a call's sums may be as large as: the largest values, and their product."""
+    sizes = []
+    for x in (*call.inputs, *call.results):
+        if isinstance(x, np.ndarray) and str(x.dtype) in EPSILON:
+            wide = np.abs(x.astype(np.float64))
+            sizes.append(float(wide.max(where=np.isfinite(wide), initial=0.0)))
+    return max(*sizes, math.prod(sizes[: len(call.inputs)]), 0.0) if sizes else 0.0
 
 
 def symbolic_extents(call: Call) -> tuple[int, ...]:
@@ -179,8 +188,9 @@ def symbolic_extents(call: Call) -> tuple[int, ...]:
 
 def assert_lowers(call: Call, summed: bool, compare: Callable | None = None) -> bool:
     """Whether a call has a lowering; then its stages give what the reference gives, with operands
-    in any layout and with extents that are symbols.
+    in any layout and with extents that are symbols. ``summed``: the result is made of sums.
     """
+    scale = magnitude(call) if summed else 0.0
     variants = list(itertools.product(("plain", "moved", "flat"), ((), symbolic_extents(call))))
     for layout, symbolic in dict.fromkeys(variants):
         try:
@@ -193,7 +203,7 @@ def assert_lowers(call: Call, summed: bool, compare: Callable | None = None) -> 
         assert len(lowered.made) == len(call.results), "as many stages as results"
         try:
             for found, wanted in zip(lowered.values(), call.results, strict=True):
-                (compare or assert_close)(found, wanted, summed)
+                (compare or assert_close)(found, wanted, scale)
         except Exception as error:
             inputs = [
                 f"{x.dtype}{list(x.shape)}" if isinstance(x, np.ndarray) else repr(x)

@@ -24,8 +24,12 @@ MODULES = (
     "comparison",
     "complex",
     "maths",
+    "multiply_add",
+    "piecewise",
+    "powers",
     "rounding",
     "selection",
+    "signs",
     "special",
     "trigonometry",
 )
