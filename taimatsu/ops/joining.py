@@ -11,8 +11,21 @@ import numpy as np
 
 from taimatsu import dtypes, recorder, shapes
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder, Extent
+from taimatsu.ir.expression import SIZES, Expression
+from taimatsu.ir.index import Index, index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import REPLACE, Stage, View
 from taimatsu.ops.base import Operation, Sample, array, booleans, composite, integers, register
+from taimatsu.ops.coordinates import (
+    Source,
+    clamped,
+    converted,
+    filled_stage,
+    is_empty,
+    replaced,
+    within,
+)
 from taimatsu.ops.reducing import numpy_names
 from taimatsu.shapes import Size, is_channels_last, normalize_axis
 
@@ -132,6 +145,15 @@ class Cat(Operation):
         kind = outs[0].dtype.numpy
         return (self.reference(*[x.astype(kind, copy=False) for x in inputs], **attributes),)
 
+    def stages(self, b: Builder, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> Any:
+        kind = outs[0].dtype.name
+        if kind not in SIZES:
+            return None
+        parts = [t for t in inputs if not (len(t.shape) == 1 and is_empty(t.shape))]
+        if not parts:
+            return (filled_stage(b, (0,), 0, kind),)
+        return (joined(b, parts, attributes["dim"], kind),)
+
     def gradient(self, g: Any, out: Any, *tensors: Any, dim: int) -> Any:
         def part(start: int, tensor: Any) -> Callable:
             if _is_legacy_empty(tensor):
@@ -187,11 +209,86 @@ class Stack(Operation):
         kind = outs[0].dtype.numpy
         return (self.reference(*[x.astype(kind, copy=False) for x in inputs], **attributes),)
 
+    def stages(self, b: Builder, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> Any:
+        kind, dim = outs[0].dtype.name, attributes["dim"]
+        if kind not in SIZES:
+            return None
+        parts = [_with_dimension(t, dim) for t in inputs]
+        return (joined(b, parts, dim, kind),)
+
     def gradient(self, g: Any, out: Any, *tensors: Any, dim: int) -> Any:
         def part(i: int) -> Callable:
             return lambda: g.select(dim, i)
 
         return tuple(part(i) for i in range(len(tensors)))
+
+
+# -- stages ------------------------------------------------------------------------------------
+
+_SELECTED = 8  # parts that each element is selected from; more are written one after the other
+
+
+def joined(b: Builder, parts: Sequence[Source], dim: int, dtype: str) -> Stage:
+    """Arrays one after another along a dimension."""
+    total = sum([p.shape[dim] for p in parts], index(0))
+    shape = replaced(parts[0].shape, dim, total)
+    parts = [p for p in parts if not is_empty(p.shape)]
+    if not parts:
+        return filled_stage(b, shape, 0, dtype)
+    if len(parts) > _SELECTED:
+        return _joined_by_writes(b, parts, dim, shape, dtype)
+
+    def at(*i: Index) -> Expression:
+        end = total - parts[-1].shape[dim]
+        made = _part_at(b, parts[-1], i, dim, end, dtype)
+        for part in reversed(parts[:-1]):
+            start = end - part.shape[dim]
+            before = b.index(i[dim]) < b.index(end)
+            made = b.where(before, _part_at(b, part, i, dim, start, dtype), made)
+            end = start
+        return made
+
+    return b.map(shape, dtype, at)
+
+
+def _part_at(
+    b: Builder, part: Source, where: tuple, dim: int, start: Index, dtype: str
+) -> Expression:
+    """The part's element for a place in the result, or the one nearest to it."""
+    at = clamped(where[dim] - start, part.shape[dim])
+    return converted(b, part[replaced(where, dim, at)], dtype)
+
+
+def _joined_by_writes(
+    b: Builder, parts: Sequence[Source], dim: int, shape: Sequence[Extent], dtype: str
+) -> Stage:
+    """Each element is read once, however many parts there are."""
+    made = filled_stage(b, shape, 0, dtype)
+    start = index(0)
+    for part in parts:
+        made = _written(b, made, part, dim, start)
+        start = start + part.shape[dim]
+    return made
+
+
+def _written(b: Builder, whole: Stage, part: Source, dim: int, start: Index) -> Stage:
+    return b.scatter(
+        whole,
+        part.shape,
+        lambda *i: replaced(i, dim, i[dim] + start),
+        lambda *i: converted(b, part[i], whole.dtype),
+        REPLACE,
+    )
+
+
+def _with_dimension(tensor: Any, dim: int) -> View:
+    """A view with a new dimension of extent 1."""
+    shape = (*tensor.shape[:dim], index(1), *tensor.shape[dim:])
+
+    def coordinates(where: tuple) -> tuple:
+        return tensor.coordinates((*where[:dim], *where[dim + 1 :]))
+
+    return View(tensor.stage, shape, tensor.dtype, coordinates)
 
 
 # -- at least so many dimensions ---------------------------------------------------------------
@@ -334,6 +431,29 @@ class BlockDiag(Operation):
         ):
             result[top:bottom, left:right] = block
         return (result,)
+
+    def stages(self, b: Builder, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> Any:
+        kind = outs[0].dtype.name
+        if kind not in SIZES:
+            return None
+        rows, columns = index(0), index(0)
+        blocks = []
+        for t in inputs:
+            height, width = (index(1), index(1), *t.shape)[-2:]
+            if not is_empty((height, width)):
+                blocks.append((t, rows, columns, height, width))
+            rows, columns = rows + height, columns + width
+
+        def at(r: Index, c: Index) -> Expression:
+            made = b.constant(0, kind)
+            for t, top, left, height, width in blocks:
+                inside = within(b, r - top, height) & within(b, c - left, width)
+                place = (clamped(r - top, height), clamped(c - left, width))
+                value = t[place[2 - len(t.shape) :]]
+                made = b.where(inside, converted(b, value, kind), made)
+            return made
+
+        return (b.map((rows, columns), kind, at),)
 
     def gradient(self, g: Any, out: Any, *tensors: Any) -> Any:
         corners = self._corners(tensors)

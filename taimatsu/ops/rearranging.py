@@ -10,14 +10,27 @@ import numpy as np
 
 from taimatsu import dtypes, recorder
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index, index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Operation, Sample, array, composite, integers, register
+from taimatsu.ops.coordinates import (
+    Coordinate,
+    clamped,
+    count_of,
+    is_empty,
+    modulo,
+    ravel,
+    replaced,
+    unravel,
+    within,
+)
 from taimatsu.ops.elementwise import spread
 from taimatsu.ops.reducing import numpy_names
-from taimatsu.ops.regions import RegionScatter
 from taimatsu.ops.view_base import shape_arguments
-from taimatsu.ops.views import Diagonal
-from taimatsu.shapes import contiguous_strides, normalize_axes, normalize_axis
+from taimatsu.shapes import normalize_axes, normalize_axis
 
 FLOATS = ("float32", "float64")
 
@@ -65,6 +78,15 @@ class Flip(Operation):
 
     def reference(self, input: np.ndarray, *, dims: tuple[int, ...]) -> np.ndarray:
         return np.flip(input, dims).copy() if input.ndim else input.copy()
+
+    def lower(self, b: Builder, input: Any, *, dims: tuple[int, ...]) -> Stage:
+        turned = set(dims) if input.shape else set()
+
+        def at(*i: Index) -> Expression:
+            ends = zip(i, input.shape, strict=True)
+            return input[tuple([n - 1 - c if d in turned else c for d, (c, n) in enumerate(ends)])]
+
+        return b.map(input.shape, input.dtype, at)
 
     def gradient(self, g: Any, out: Any, input: Any, *, dims: tuple[int, ...]) -> Any:
         return g.flip(dims)
@@ -121,6 +143,26 @@ class Rot90(Operation):
     def reference(self, input: np.ndarray, *, k: int, dims: tuple[int, int]) -> np.ndarray:
         return np.rot90(input, k, dims).copy()
 
+    def lower(self, b: Builder, input: Any, *, k: int, dims: tuple[int, int]) -> Stage:
+        first, second = dims
+        rows, columns = input.shape[first], input.shape[second]
+        shape = list(input.shape)
+        if k % 2:
+            shape[first], shape[second] = columns, rows
+
+        def at(*i: Index) -> Expression:
+            r, c = i[first], i[second]
+            places = [
+                (r, c),
+                (c, columns - 1 - r),
+                (rows - 1 - r, columns - 1 - c),
+                (rows - 1 - c, r),
+            ]
+            row, column = places[k]
+            return input[replaced(replaced(i, first, row), second, column)]
+
+        return b.map(shape, input.dtype, at)
+
     def gradient(self, g: Any, out: Any, input: Any, *, k: int, dims: tuple[int, int]) -> Any:
         return g.rot90(-k, dims)
 
@@ -165,6 +207,31 @@ class Roll(Operation):
         self, input: np.ndarray, *, shifts: tuple[int, ...], dims: tuple[int, ...]
     ) -> np.ndarray:
         return np.roll(input, shifts, dims) if dims else np.roll(input, shifts[0])
+
+    def lower(
+        self, b: Builder, input: Any, *, shifts: tuple[int, ...], dims: tuple[int, ...]
+    ) -> Stage:
+        if is_empty(input.shape):
+            return b.map(input.shape, input.dtype, lambda *i: b.constant(0, input.dtype))
+        if not dims:
+            size = count_of(input.shape)
+
+            def shifted(*i: Index) -> Expression:
+                position = modulo(b, ravel(i, input.shape), -shifts[0], size)
+                return input[unravel(b, position, input.shape)]
+
+            return b.map(input.shape, input.dtype, shifted)
+        by = dict.fromkeys(dims, 0)
+        for d, shift in zip(dims, shifts, strict=True):
+            by[d] -= shift
+
+        def at(*i: Index) -> Expression:
+            moved: list[Coordinate] = list(i)
+            for d, shift in by.items():
+                moved[d] = modulo(b, i[d], shift, input.shape[d])
+            return input[tuple(moved)]
+
+        return b.map(input.shape, input.dtype, at)
 
     def gradient(self, g: Any, out: Any, input: Any, *, shifts: Any, dims: Any) -> Any:
         return g.roll(tuple(-s for s in shifts), dims)
@@ -212,6 +279,18 @@ class Repeat(Operation):
 
     def reference(self, input: np.ndarray, *, repeats: tuple[int, ...]) -> np.ndarray:
         return np.tile(input, repeats)
+
+    def lower(self, b: Builder, input: Any, *, repeats: tuple[int, ...]) -> Stage:
+        new = len(repeats) - len(input.shape)
+        padded = (index(1),) * new + input.shape
+        shape = [n * times for n, times in zip(padded, repeats, strict=True)]
+        if is_empty(shape):
+            return b.map(shape, input.dtype, lambda *i: b.constant(0, input.dtype))
+
+        def at(*i: Index) -> Expression:
+            return input[tuple([c % n for c, n in zip(i[new:], input.shape, strict=True)])]
+
+        return b.map(shape, input.dtype, at)
 
     def gradient(self, g: Any, out: Any, input: Any, *, repeats: tuple[int, ...]) -> Any:
         padded = (1,) * (len(repeats) - input.ndim) + tuple(input.shape)
@@ -371,6 +450,23 @@ class DiagEmbed(Operation):
         result[..., along + max(-offset, 0), along + max(offset, 0)] = input
         return np.moveaxis(result, (-2, -1), (dim1, dim2))
 
+    def lower(self, b: Builder, input: Any, *, offset: int, dim1: int, dim2: int) -> Stage:
+        n = input.shape[-1]
+        shape = list(input.shape[:-1])
+        shape.insert(dim1, n + abs(offset))
+        shape.insert(dim2, n + abs(offset))
+        zero = b.constant(0, input.dtype)
+
+        def at(*i: Index) -> Expression:
+            if is_empty(input.shape):
+                return zero
+            along = i[dim1] - max(-offset, 0)
+            rest = [c for d, c in enumerate(i) if d not in (dim1, dim2)]
+            on = b.index(i[dim2] - i[dim1]).eq(offset) & within(b, along, n)
+            return b.where(on, input[(*rest, clamped(along, n))], zero)
+
+        return b.map(shape, input.dtype, at)
+
     def gradient(self, g: Any, out: Any, input: Any, *, offset: int, dim1: int, dim2: int) -> Any:
         return g.diagonal(offset, dim1, dim2)
 
@@ -401,148 +497,3 @@ def diag(input: Any, diagonal: int = 0) -> Any:
 def diagflat(input: Any, offset: int = 0) -> Any:
     """The elements in row-major order on the diagonal of a square matrix."""
     return DiagEmbed(input.reshape(-1), offset)
-
-
-# -- a copy with a region replaced -------------------------------------------------------------
-
-
-class Scatter(type(RegionScatter)):  # type: ignore[misc]
-    """Base: ``input``'s copy with the elements of a view of it replaced by ``src``."""
-
-    name = "scatter_into_view"
-    hidden = True
-
-    def into(self, input: Any, src: Any, view: Meta, start: int) -> Any:
-        """Records the write of ``src`` where ``view`` (over row-major strides) sees."""
-        if src.shape != view.shape:
-            raise self.error(
-                "expected src to have a size equal to the slice of self. "
-                f"src size = {list(src.shape)}, slice size = {list(view.shape)}"
-            )
-        return self.apply(input, src, start, stride=view.strides)
-
-
-def _select_samples() -> Iterator[Sample]:
-    yield Sample(array(2, 3), array(3, seed=1), 0, 1, dtypes=FLOATS)
-    yield Sample(array(2, 3), array(2, seed=1), -1, -1)
-
-
-@register
-class SelectScatter(Scatter):
-    """A copy of ``input`` whose slice at ``index`` along ``dim`` is ``src``."""
-
-    name = "select_scatter"
-    hidden = False
-    functions = methods = ("select_scatter",)
-    samples = staticmethod(_select_samples)
-
-    def __call__(self, input: Any, src: Any, dim: int, index: int) -> Any:
-        if input.ndim == 0:
-            raise self.error("select() cannot be applied to a 0-dim tensor.", kind=IndexError)
-        dim = normalize_axis(dim, input.ndim)
-        shape, strides = tuple(input.shape), contiguous_strides(input.shape)
-        if not -shape[dim] <= index < shape[dim]:
-            raise self.error(
-                f"select(): index {index} out of range for tensor of size {list(shape)} at "
-                f"dimension {dim}",
-                kind=IndexError,
-            )
-        view = meta(shape[:dim] + shape[dim + 1 :], input.dtype, strides[:dim] + strides[dim + 1 :])
-        return self.into(input, src, view, index % shape[dim] * strides[dim])
-
-
-def _slice_samples() -> Iterator[Sample]:
-    yield Sample(array(4, 3), array(2, 3, seed=1), 0, 1, 3, dtypes=FLOATS)
-    yield Sample(array(4, 3), array(4, 2, seed=1), 1, 0, 3, 2)
-    yield Sample(array(4, 3), array(4, 3, seed=1))
-    yield Sample(array(4, 3), array(4, 1, seed=1), 1, -1, 100)
-
-
-@register
-class SliceScatter(Scatter):
-    """A copy of ``input`` whose part ``start:end:step`` along ``dim`` is ``src``."""
-
-    name = "slice_scatter"
-    hidden = False
-    functions = methods = ("slice_scatter",)
-    samples = staticmethod(_slice_samples)
-
-    def __call__(
-        self,
-        input: Any,
-        src: Any,
-        dim: int = 0,
-        start: int | None = None,
-        end: int | None = None,
-        step: int = 1,
-    ) -> Any:
-        dim = normalize_axis(dim, input.ndim)
-        if step <= 0:
-            raise self.error("slice step must be positive", f"{step}")
-        first, last, step = slice(start, end, step).indices(input.shape[dim])
-        shape, strides = list(input.shape), list(contiguous_strides(input.shape))
-        offset = first * strides[dim]
-        shape[dim] = len(range(first, last, step))
-        strides[dim] *= step
-        return self.into(input, src, meta(shape, input.dtype, tuple(strides)), offset)
-
-
-def _diagonal_samples() -> Iterator[Sample]:
-    yield Sample(array(3, 3), array(3, seed=1), dtypes=FLOATS)
-    yield Sample(array(3, 4), array(3, seed=1), 1)
-    yield Sample(array(2, 3, 4), array(3, 1, seed=1), -1, 0, 2)
-
-
-@register
-class DiagonalScatter(Scatter):
-    """A copy of ``input`` whose diagonal (of ``dim1`` and ``dim2``) is ``src``."""
-
-    name = "diagonal_scatter"
-    hidden = False
-    functions = methods = ("diagonal_scatter",)
-    samples = staticmethod(_diagonal_samples)
-
-    def __call__(self, input: Any, src: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-        first, second = normalize_axis(dim1, input.ndim), normalize_axis(dim2, input.ndim)
-        if first == second:
-            raise self.error(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-        plain = meta(input.shape, input.dtype)
-        where = {"offset": operator.index(offset), "dim1": first, "dim2": second}
-        view = Diagonal.layout(plain, **where)
-        return self.into(input, src, view, Diagonal.shift(plain, **where))
-
-
-def _strided_samples() -> Iterator[Sample]:
-    yield Sample(array(3, 4), array(2, 2, seed=1), (2, 2), (4, 2), 1, dtypes=FLOATS)
-    yield Sample(array(6), array(3, seed=1), (3,), (2,))
-
-
-@register
-class AsStridedScatter(Scatter):
-    """A copy of ``input`` with ``src`` at ``storage_offset + sum(index * stride)``."""
-
-    name = "as_strided_scatter"
-    hidden = False
-    functions = methods = ("as_strided_scatter",)
-    samples = staticmethod(_strided_samples)
-
-    def __call__(
-        self, input: Any, src: Any, size: Any, stride: Any, storage_offset: int | None = None
-    ) -> Any:
-        size, stride = shape_arguments((size,)), shape_arguments((stride,))
-        start = 0 if storage_offset is None else operator.index(storage_offset)
-        if not input.is_contiguous():
-            raise self.error(
-                "as_strided_scatter is currently only supported for contiguous inputs",
-                f"strides {list(input.stride())}",
-                "call .contiguous() first",
-            )
-        if len(size) != len(stride):
-            raise self.error("mismatch in length of strides and shape")
-        last = start + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-        if all(size) and last >= input.numel():
-            raise self.error(
-                f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {start} "
-                f"are out of bounds for storage of size {input.numel()} elements"
-            )
-        return self.into(input, src, meta(size, input.dtype, stride), start)

@@ -10,7 +10,9 @@ import numpy as np
 from taimatsu import recorder
 from taimatsu.ir.meta import meta
 from taimatsu.ops.base import Operation, register
+from taimatsu.ops.coordinates import is_empty
 from taimatsu.ops.filling import filled, zeros_of
+from taimatsu.ops.region_stages import replaced_region
 from taimatsu.ops.view_base import ViewOperation, shape_arguments, view_samples
 
 
@@ -80,24 +82,36 @@ def overlaps(size: Sequence[int], stride: Sequence[int]) -> bool:
 class RegionScatter(Operation):
     """A copy of ``input`` with the elements that a layout sees replaced by ``src``.
 
-    The layout is a start and strides over ``input`` in row-major order.
+    The layout is a start and strides over ``input`` in row-major order. ``boxed`` promises that no
+    dimension of it leads beyond the end of the dimensions of ``input`` that it runs along, as
+    slices, integer indices and diagonals do not.
     """
 
     hidden = True
 
-    def infer(self, input, src, start, *, stride):
+    def infer(self, input, src, start, *, stride, boxed=False):
         return meta(input.shape, input.dtype)
 
-    def reference(self, input, src, start, *, stride):
+    def reference(self, input, src, start, *, stride, boxed=False):
         result = np.array(input, order="C")
         flat = result.reshape(-1)
         recorder.window(flat, src.shape, stride, start)[...] = src
         return result
 
-    def gradient(self, g, out, input, src, start, *, stride):
+    def lower(self, b, input, src, start, *, stride, boxed=False):
+        if is_empty(src.shape):
+            return b.stage(input)
+        return replaced_region(b, input, src, start, stride, boxed)
+
+    def gradient(self, g, out, input, src, start, *, stride, boxed=False):
         whole = g.contiguous()
         region = Region.make(whole, start, size=tuple(src.shape), stride=stride)
-        return lambda: RegionScatter.apply(whole, zeros_of(region), start, stride=stride), region
+
+        def rest():
+            zeros = zeros_of(region)
+            return RegionScatter.apply(whole, zeros, start, stride=stride, boxed=boxed)
+
+        return rest, region
 
 
 @register
@@ -146,10 +160,10 @@ class CopySlices(ViewOperation):
         return rest, region
 
 
-def put_region(g: Any, whole: Any, stride: tuple[int, ...], start: int) -> Any:
+def put_region(g: Any, whole: Any, stride: tuple[int, ...], start: int, boxed: bool = False) -> Any:
     """Zeros of ``whole``'s shape with ``g`` where a view (row-major strides) saw it."""
     zeros = filled(tuple(whole.shape), 0, g.dtype)
-    return RegionScatter.apply(zeros, g, start, stride=tuple(stride))
+    return RegionScatter.apply(zeros, g, start, stride=tuple(stride), boxed=boxed)
 
 
 @register

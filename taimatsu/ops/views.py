@@ -319,7 +319,8 @@ class Select(ViewOperation):
 
     def gradient(self, g, out, input, index, *, dim):
         plain = contiguous_strides(input.shape)
-        return put_region(g, input, plain[:dim] + plain[dim + 1 :], index * plain[dim])
+        rest = plain[:dim] + plain[dim + 1 :]
+        return put_region(g, input, rest, index * plain[dim], boxed=True)
 
 
 @register
@@ -345,7 +346,7 @@ class Slice(ViewOperation):
         plain = list(contiguous_strides(input.shape))
         offset = start * plain[dim]
         plain[dim] *= step
-        return put_region(g, input, tuple(plain), offset)
+        return put_region(g, input, tuple(plain), offset, boxed=True)
 
 
 class UnbindPart(type(Select)):  # type: ignore[misc]
@@ -406,7 +407,8 @@ class Diagonal(ViewOperation):
     def gradient(self, g, out, input, *, offset, dim1, dim2):
         plain = contiguous_strides(input.shape)
         target = _diagonal(input.shape, plain, input.dtype, offset, dim1, dim2)
-        return put_region(g, input, target.strides, self._start(plain, offset, dim1, dim2))
+        start = self._start(plain, offset, dim1, dim2)
+        return put_region(g, input, target.strides, start, boxed=True)
 
 
 def _diagonal_length(shape: Sequence[int], offset: int, dim1: int, dim2: int) -> int:
