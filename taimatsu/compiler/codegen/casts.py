@@ -90,14 +90,9 @@ def _to_integer(writer: Writer, value: Value, to: str) -> Value:
 def _truncated(writer: Writer, value: Value, kind: str) -> Value:
     """The integer part; the least integer where it cannot be told."""
     limit = 2.0 ** (BITS[kind] - 1)
-    # float32 and float64 have no numbers between the limits that would round away from them,
-    # except float64 between -2^31 - 1 and -2^31, which are truncated to -2^31.
-    above, sign = -limit, "oge"
-    if kind == "i32" and value.kind == "double":
-        above, sign = -limit - 1, "ogt"
     fits = writer.binary(
         "and",
-        writer.binary(f"fcmp {sign}", value, writer.constant(above, value.kind), "i1"),
+        writer.binary("fcmp oge", value, writer.constant(-limit, value.kind), "i1"),
         writer.binary("fcmp olt", value, writer.constant(limit, value.kind), "i1"),
     )
     whole = writer.convert("fptosi", value, kind)
