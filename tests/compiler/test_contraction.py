@@ -185,3 +185,231 @@ def test_extents_from_data(which, m, transposed):
     batch = [shape["batch"]] if which == "batch" else []
     out = matmul(maker, batch, shape["m"], shape["n"], shape["k"], transposed)
     check(maker.case([out], [out]))
+
+
+class Convolution(NamedTuple):
+    """Sizes of a convolution without padding; ``out`` are the result's spatial extents."""
+
+    batch: int
+    groups: int
+    channels: int  # of the input, in a group
+    filters: int  # in a group
+    out: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: int = 1
+    dilation: int = 1
+
+    def size(self) -> list[int]:
+        """The input's spatial extents."""
+        reach = zip(self.out, self.kernel, strict=True)
+        return [(o - 1) * self.stride + (k - 1) * self.dilation + 1 for o, k in reach]
+
+    def at(self, out: Sequence[Index], tap: Sequence[Index]) -> list[Index]:
+        """The input's position under a tap."""
+        return [o * self.stride + k * self.dilation for o, k in zip(out, tap, strict=True)]
+
+
+CONVOLUTIONS = {
+    "1d": Convolution(3, 1, 5, 7, (20,), (3,)),
+    "2d": Convolution(2, 1, 4, 20, (11, 13), (3, 3)),
+    "first": Convolution(3, 1, 1, 16, (26, 26), (3, 3)),
+    "pointwise": Convolution(2, 1, 20, 33, (6, 7), (1, 1)),
+    "strided": Convolution(2, 1, 3, 18, (7, 9), (3, 2), stride=2),
+    "dilated": Convolution(2, 1, 3, 18, (7, 9), (3, 2), dilation=2),
+    "grouped": Convolution(2, 3, 4, 6, (5, 6), (3, 3)),
+    "depthwise": Convolution(2, 40, 1, 1, (9, 8), (3, 3)),
+    "3d": Convolution(2, 1, 2, 17, (4, 5, 6), (2, 3, 2)),
+    "one": Convolution(1, 1, 1, 1, (1, 1), (1, 1)),
+}
+
+
+def order_of(d: int, is_last: bool) -> tuple[int, ...] | None:
+    """Of (batch, group, channel, *spatial): channels innermost, or in order."""
+    return (0, *range(3, 3 + d), 1, 2) if is_last else None
+
+
+def convolution(maker: Maker, c: Convolution, is_last: bool, batch: Index | int) -> Stage:
+    d = len(c.out)
+    x = maker.window([batch, c.groups, c.channels, *c.size()], order_of(d, is_last))
+    w = maker.window([c.groups, c.filters, c.channels, *c.kernel])
+    return maker.builder.reduce(
+        "add",
+        [batch, c.groups, c.filters, *c.out],
+        [c.channels, *c.kernel],
+        maker.dtype,
+        lambda i, r: x[(i[0], i[1], r[0], *c.at(i[3:], r[1:]))] * w[(i[1], i[2], r[0], *r[1:])],
+    )
+
+
+def weight_gradient(maker: Maker, c: Convolution, is_last: bool, batch: Index | int) -> Stage:
+    d = len(c.out)
+    x = maker.window([batch, c.groups, c.channels, *c.size()], order_of(d, is_last))
+    g = maker.window([batch, c.groups, c.filters, *c.out], order_of(d, is_last))
+    return maker.builder.reduce(
+        "add",
+        [c.groups, c.filters, c.channels, *c.kernel],
+        [batch, *c.out],
+        maker.dtype,
+        lambda i, r: x[(r[0], i[0], i[2], *c.at(r[1:], i[3:]))] * g[(r[0], i[0], i[1], *r[1:])],
+    )
+
+
+def input_gradient(maker: Maker, c: Convolution, is_last: bool, batch: Index | int) -> Stage:
+    """Of stride 1: the padded gradient under the flipped kernel."""
+    d = len(c.out)
+    reach = [(k - 1) * c.dilation for k in c.kernel]
+    padded = [o + 2 * n for o, n in zip(c.out, reach, strict=True)]
+    g = maker.window([batch, c.groups, c.filters, *padded], order_of(d, is_last))
+    w = maker.window([c.groups, c.filters, c.channels, *c.kernel])
+    size = [o + n for o, n in zip(c.out, reach, strict=True)]
+    return maker.builder.reduce(
+        "add",
+        [batch, c.groups, c.channels, *size],
+        [c.filters, *c.kernel],
+        maker.dtype,
+        lambda i, r: (
+            g[(i[0], i[1], r[0], *[a + t * c.dilation for a, t in zip(i[3:], r[1:], strict=True)])]
+            * w[(i[1], r[0], i[2], *[k - 1 - t for k, t in zip(c.kernel, r[1:], strict=True)])]
+        ),
+    )
+
+
+@TARGETS
+@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize("is_last", [False, True])
+@pytest.mark.parametrize("make", [convolution, weight_gradient, input_gradient])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions_and_their_gradients(name, make, is_last, symbolic, target):
+    sizes = CONVOLUTIONS[name]
+    maker = Maker()
+    batch = maker.symbol("s0", sizes.batch) if symbolic else sizes.batch
+    out = make(maker, sizes, is_last, batch)
+    order = order_of(len(sizes.out), is_last) if make is not weight_gradient else None
+    orders = {out: order} if order else {}
+    check(maker.case([out], [out], orders=orders), target)
+
+
+# -- what is done with the sums ----------------------------------------------------------------
+
+
+@TARGETS
+@pytest.mark.parametrize("transposed", [(a, b) for a in (False, True) for b in (False, True)])
+def test_bias_relu_and_residual(transposed, target):
+    maker = Maker()
+    m = maker.symbol("s0", 37)
+    sums = matmul(maker, [], m, 45, 60, transposed)
+    bias, residual = maker.window([45]), maker.window([m, 45], (1, 0))
+    b = maker.builder
+    biased = b.map([m, 45], "float32", lambda i, j: sums[i, j] + bias[j])
+    out = b.map([m, 45], "float32", lambda i, j: b.max(biased[i, j], 0.0) + residual[i, j])
+    check(maker.case([sums, biased, out], [out]), target)
+    check(maker.case([sums, biased, out], [sums, biased, out], orders={out: (1, 0)}), target)
+
+
+def update(maker: Maker, window: Stage, number: int, element: Callable[..., Expression]) -> Stage:
+    """An update of all that a window shows."""
+    made = maker.builder.map(window.shape, window.dtype, element)
+    made.kind = "update"
+    made.cell, made.strides = window.cell, window.strides
+    made.readers = (window,)
+    made.number = number
+    return made
+
+
+@pytest.mark.parametrize("k", [100, 70_000])
+def test_momentum_and_weights_are_updated_in_place(k):
+    maker = Maker()
+    b = maker.builder
+    batch = maker.symbol("s0", k)
+    sums = matmul(maker, [], 12, 33, batch, (True, False))
+    weight, momentum = maker.window([12, 33]), maker.window([12, 33])
+    rate = b.cast(b.constant(0.5, "float64"), "float32")
+    decayed = b.map([12, 33], "float32", lambda i, j: sums[i, j] + weight[i, j] * 0.1)
+    moved = update(maker, momentum, 90, lambda i, j: momentum[i, j] * 0.9 + decayed[i, j])
+    faster = b.map([12, 33], "float32", lambda i, j: momentum[i, j] * 0.9 + decayed[i, j])
+    from taimatsu.ir.expression import number
+
+    step = number(1, "float64")
+    stepped = update(
+        maker,
+        weight,
+        91,
+        lambda i, j: weight[i, j] - faster[i, j] * b.cast(step, "float32") * rate,
+    )
+    stages = [sums, decayed, moved, faster, stepped]
+    case = maker.case(stages, [sums, moved, stepped], numbers=(7.0, 0.01))
+    done = ready(case)
+    check_updates(case, done, weight, momentum)
+
+
+def check_updates(case: Case, done: Ready, weight: Stage, momentum: Stage) -> None:
+    """The recurrence, by NumPy, from the values before."""
+    w, m = (case.windows[s].astype(np.float64) for s in (weight, momentum))
+    a, b = (case.windows[s].astype(np.float64) for s in list(case.windows)[:2])
+    g = a @ b
+    done.run(2)
+    moved = m * 0.9 + (g + w * 0.1)
+    scale = np.abs(g).max()
+    assert np.abs(done.result(case.group.outputs[0]) - g).max() <= 1e-5 * scale
+    assert np.abs(done.result(case.group.outputs[1]) - moved).max() <= 1e-5 * scale
+    assert np.abs(done.result(case.group.outputs[2]) - (w - moved * 0.005)).max() <= 1e-5 * scale
+
+
+# -- dtypes and factors ------------------------------------------------------------------------
+
+
+@TARGETS
+@pytest.mark.parametrize("transposed", [(a, b) for a in (False, True) for b in (False, True)])
+@pytest.mark.parametrize("dtype", ["float64", "int64", "int32"])
+def test_other_dtypes(dtype, transposed, target):
+    maker = Maker(dtype=dtype)
+    out = matmul(maker, [], 19, 27, 35, transposed)
+    for stage in maker.windows:
+        maker.windows[stage] = (maker.windows[stage] * 10).astype(dtype)
+    check(maker.case([out], [out]), target)
+
+
+@TARGETS
+@pytest.mark.parametrize("transposed", [(a, b) for a in (False, True) for b in (False, True)])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("m", [3, 50])
+def test_half_precision_is_summed_in_single(dtype, m, transposed, target):
+    maker = Maker(dtype=dtype)
+    b = maker.builder
+    a = maker.window([m, 40], (1, 0) if transposed[0] else None)
+    w = maker.window([40, 37], (1, 0) if transposed[1] else None)
+    sums = b.reduce(
+        "add",
+        [m, 37],
+        [40],
+        "float32",
+        lambda i, r: b.cast(a[i[0], r[0]], "float32") * b.cast(w[r[0], i[1]], "float32"),
+    )
+    out = b.map([m, 37], dtype, lambda i, j: b.cast(sums[i, j], dtype))
+    check(maker.case([sums, out], [out]), target)
+
+
+@TARGETS
+@pytest.mark.parametrize("m", [2, 60])
+@pytest.mark.parametrize("is_row", [False, True])
+def test_factors_that_are_computed(is_row, m, target):
+    maker = Maker()
+    b = maker.builder
+    a, mask = maker.window([m, 70]), maker.window([m, 70])
+    scale = maker.window([m] if is_row else [70])
+    w = maker.window([70, 90])
+    sums = b.reduce(
+        "add",
+        [m, 90],
+        [70],
+        "float32",
+        lambda i, r: (
+            (b.max(a[i[0], r[0]], 0.0) * mask[i[0], r[0]] + scale[i[0] if is_row else r[0]])
+            * w[r[0], i[1]]
+        ),
+    )
+    check(maker.case([sums], [sums]), target)
+    other = b.reduce(
+        "add", [m, 90], [70], "float32", lambda i, r: b.max(a[i[0], r[0]], 0.0) * w[r[0], i[1]]
+    )
+    check(maker.case([other], [other]), target)

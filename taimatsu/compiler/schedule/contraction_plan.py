@@ -133,8 +133,6 @@ class _Search:
 
     def _along(self, lane: Var) -> Iterator[Plan]:
         holders = [n for n, o in enumerate(self.problem.operands) if lane in o.axes]
-        if not holders:
-            return
         choices: list[tuple[frozenset[int], list[float], float]] = [(frozenset(), [1.0, 1.0], 0.0)]
         for n in holders:
             operand = self.problem.operands[n]
