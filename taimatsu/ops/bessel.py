@@ -5,11 +5,14 @@ PyTorch defines no gradients for them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
 from taimatsu.ops.base import Sample, array, integers, register
 from taimatsu.ops.elementwise import Binary, FloatUnary, unary_samples
 from taimatsu.ops.special_functions import scipy_special
@@ -73,8 +76,15 @@ class SphericalBesselJ0(FromScipy):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.where(np.isinf(input), 0, np.where(input == 0, 1, np.sin(input) / input))
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        inside = b.where(input.eq(0), 1, b.sin(input) / input)
+        return b.where(b.abs(input).eq(math.inf), 0, inside)
+
 
 # -- orthogonal polynomials ------------------------------------------------------------------
+
+
+_MOST_STEPS = 64  # of a recurrence that is written out
 
 
 class Polynomial(Binary, abstract=True):
@@ -83,6 +93,7 @@ class Polynomial(Binary, abstract=True):
     accepts = "f"
     integers = "float"
     differentiable = False
+    static_scalars = True  # the degree decides the code
     first: Callable  # the polynomial of degree 1
     step: Callable  # (k, x, of degree k - 1, of degree k - 2) -> of degree k
 
@@ -101,6 +112,17 @@ class Polynomial(Binary, abstract=True):
             before, present = present, type(self).step(k, input, present, before)
             result = np.where(degree == k, present, result)
         return result
+
+    def lower(self, b: Builder, input: Expression, n: Expression) -> Expression | None:
+        if n.op != "constant" or not n.detail <= _MOST_STEPS:
+            return None  # degrees that the data says: their recurrences end nowhere known
+        degree = int(n.detail)
+        before, present = b.constant(1, input.dtype), type(self).first(input)
+        if degree <= 0:
+            return before if n.detail > -1 else b.constant(0, input.dtype)
+        for k in range(2, degree + 1):
+            before, present = present, type(self).step(k, input, present, before)
+        return present
 
     def samples(self) -> Iterator[Sample]:
         yield Sample(array(3, 4, low=-1, high=1), integers(4, high=5))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from taimatsu import dtypes
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Var
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Sample, array, integers, register
+from taimatsu.ops.coordinates import element
 from taimatsu.ops.elementwise import Unary, complex_array, is_complex, spread
 from taimatsu.shapes import contiguous_strides, dense_strides
 
@@ -30,6 +34,14 @@ class Cast(Unary):
     def evaluate(self, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> tuple:
         with np.errstate(all="ignore"):
             return (converted(np.asarray(inputs[0]), attributes["dtype"]),)
+
+    def operand_at(
+        self, b: Builder, x: Any, axes: Sequence[Var], compute: dtypes.dtype
+    ) -> Expression:
+        return element(b, x, axes, compute.name)
+
+    def lower(self, b: Builder, input: Expression, *, dtype: dtypes.dtype) -> Expression:
+        return input
 
     def gradient(self, g: Any, out: Any, input: Any, *, dtype: dtypes.dtype) -> Any:
         if is_complex(g) and not is_complex(input):
@@ -74,6 +86,11 @@ class Clone(Unary):
 
     def evaluate(self, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> tuple:
         return (np.array(inputs[0]),)
+
+    def lower(
+        self, b: Builder, input: Expression, *, memory_format: str = "preserve_format"
+    ) -> Expression:
+        return input
 
     def gradient(self, g: Any, out: Any, input: Any, **attributes: Any) -> Any:
         return g

@@ -7,12 +7,15 @@ reach the complex tensor.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from taimatsu import dtypes
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Operation, Sample, array, composite, register
 from taimatsu.ops.elementwise import (
@@ -89,6 +92,9 @@ class Conjugation(Unary, abstract=True):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.conjugate(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return input  # of real numbers; complex ones have no stages
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g.conj()
 
@@ -148,6 +154,11 @@ class Angle(Unary):
         pi = input.dtype.type(np.pi)
         zero = input.dtype.type(0)
         return np.where(np.isnan(input), input, np.where(input < 0, pi, zero))
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.where(
+            b.isnan(input), input, b.where(input < 0, b.constant(math.pi, input.dtype), 0)
+        )
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         if not input.dtype.is_complex:

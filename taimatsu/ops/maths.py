@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from taimatsu import dtypes, return_types
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import SIZES, Expression
+from taimatsu.ir.index import Index, Var
 from taimatsu.ir.meta import Meta
+from taimatsu.ir.stages import Stage, View
 from taimatsu.ops.base import Operation, Sample, array, register
+from taimatsu.ops.coordinates import wide
 from taimatsu.ops.elementwise import (
     Binary,
     FloatUnary,
@@ -41,6 +46,9 @@ class Sqrt(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.sqrt(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.sqrt(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g / (2 * conj(out))
 
@@ -55,6 +63,9 @@ class Rsqrt(Analytic):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.true_divide(np.ones((), input.dtype), np.sqrt(input))
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.rsqrt(input)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return -0.5 * g * conj(out * out * out)
@@ -74,6 +85,9 @@ class Exp(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.exp(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.exp(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj(out)
 
@@ -89,6 +103,9 @@ class Exp2(Analytic):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.exp2(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.exp2(input)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj(out) * math.log(2)
@@ -106,6 +123,9 @@ class Expm1(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.expm1(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.expm1(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj(out + 1)
 
@@ -120,6 +140,9 @@ class Log(Analytic):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.log(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.log(input)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g / conj(input)
@@ -136,6 +159,9 @@ class Log2(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.log2(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.log2(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g / (conj(input) * math.log(2))
 
@@ -150,6 +176,9 @@ class Log10(Analytic):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.log10(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.log10(input)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g / (conj(input) * math.log(10))
@@ -168,10 +197,20 @@ class Log1p(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.log1p(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.log1p(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g / conj(input + 1)
 
     samples = unary_samples(low=-0.9, complexes=True)
+
+
+def _log_of_sum(
+    b: Builder, x: Expression, y: Expression, rest: Expression, double: float
+) -> Expression:
+    """The larger one plus ``rest``; equal ones, infinities among them, plus log 2 (``double``)."""
+    return b.where(x.eq(y), x + double, b.max(x, y) + rest)
 
 
 @register
@@ -188,6 +227,10 @@ class Logaddexp(Binary):
         high = np.where(first, input, other)
         low = np.where(first, other, input)
         return high + np.log1p(np.exp(low - high))
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        rest = b.log1p(b.exp(-b.abs(input - other)))
+        return _log_of_sum(b, input, other, rest, math.log(2))
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return (
@@ -207,6 +250,10 @@ class Logaddexp2(Binary):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.logaddexp2(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        rest = b.log1p(b.exp2(-b.abs(input - other))) * (1 / math.log(2))
+        return _log_of_sum(b, input, other, rest, 1.0)
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return (
@@ -235,6 +282,10 @@ class Xlogy(Binary):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         product = input * np.log(other)
         return np.where(np.isnan(other), other, np.where(input == 0, 0, product))
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        product = b.where(input.eq(0), 0, input * b.log(other))
+        return b.where(b.isnan(other), other, product)
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return lambda: self._for_input(g, input, other), lambda: g * input / other
@@ -267,6 +318,9 @@ class Sigmoid(Analytic):
         one = np.ones((), input.dtype)
         return one / (one + np.exp(-input))
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.sigmoid(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj((1 - out) * out)
 
@@ -289,6 +343,13 @@ class Logit(FloatUnary):
             high = 1 - low
             input = np.where(input < low, low, np.where(input > high, high, input))
         return np.log(input / (1 - input))
+
+    def lower(self, b: Builder, input: Expression, *, eps: float | None) -> Expression:
+        if eps is not None:
+            low = b.constant(eps, input.dtype)
+            high = 1 - low
+            input = b.where(input < low, low, b.where(input > high, high, input))
+        return b.log(input / (1 - input))
 
     def gradient(self, g: Any, out: Any, input: Any, *, eps: float | None) -> Any:
         slope = g / (input * (1 - input))
@@ -314,10 +375,27 @@ class Ldexp(Binary):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return input * np.power(np.asarray(2, input.dtype), other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return input * b.exp2(other)
+
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return lambda: g * conj(2**other), lambda: g * conj(out) * math.log(2)
 
     samples = binary_samples(numbers=())
+
+
+def _parts(b: Builder, x: Expression) -> tuple[Expression, Expression]:
+    """Mantissa and exponent by the bits; 0, infinities and nan are their own mantissas."""
+    kind = f"int{8 * SIZES[x.dtype]}"
+    digits, bias, top = (23, 126, 0xFF) if x.dtype == "float32" else (52, 1022, 0x7FF)
+    tiny = b.abs(x) < 2.0 ** (1 - bias)  # subnormal: moved into the normal numbers
+    scaled = b.where(tiny, x * 2.0 ** (digits + 2), x)
+    bits = b.bitcast(scaled, kind)
+    field = b.shr(bits, digits) & top
+    exponent = field - b.where(tiny, b.constant(bias + digits + 2, kind), bias)
+    mantissa = b.bitcast((bits & ~(top << digits)) | (bias << digits), x.dtype)
+    ordinary = (b.abs(x) < math.inf) & x.ne(0)
+    return b.where(ordinary, mantissa, x), b.where(ordinary, exponent, 0)
 
 
 @register
@@ -341,6 +419,18 @@ class Frexp(Operation):
             mantissa, exponent = np.frexp(np.asarray(inputs[0], np.promote_types(kind, np.float32)))
         return np.asarray(mantissa, kind), np.asarray(exponent, np.int32)
 
+    def lower(self, b: Builder, input: View) -> tuple[Stage, Stage]:
+        kind = wide(input.dtype)
+
+        def mantissa(*i: Index) -> Expression:
+            return b.cast(_parts(b, b.cast(input[i], kind))[0], input.dtype)
+
+        def exponent(*i: Index) -> Expression:
+            return b.cast(_parts(b, b.cast(input[i], kind))[1], "int32")
+
+        shape = input.shape
+        return b.map(shape, input.dtype, mantissa), b.map(shape, "int32", exponent)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g[0] / 2.0 ** out[1].to(g[0].dtype)
 
@@ -362,6 +452,25 @@ class Nextafter(Binary):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.nextafter(input, other)
+
+    def operand_at(
+        self, b: Builder, x: Any, axes: Sequence[Var], compute: dtypes.dtype
+    ) -> Expression:
+        found = super().operand_at(b, x, axes, compute)
+        assert found is not None
+        return b.cast(found, compute.name)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        kind = input.dtype
+        whole = f"int{8 * SIZES[kind]}"
+        x, y = b.cast(input, wide(kind)), b.cast(other, wide(kind))
+        bits = b.bitcast(input, whole)
+        outwards = (x < y).eq(x > 0)
+        moved = bits + b.where(outwards, b.constant(1, whole), -1)
+        sign = b.bitcast(other, whole) & -(2 ** (8 * SIZES[kind] - 1))
+        moved = b.where(x.eq(0), sign | 1, moved)  # the least number on the other's side
+        found = b.where(x.eq(y), other, b.bitcast(moved, kind))
+        return b.where(b.isnan(x), input, b.where(b.isnan(y), other, found))
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return lambda: g.masked_fill(input == other, 0), lambda: zeros(g)

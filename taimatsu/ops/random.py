@@ -16,7 +16,9 @@ from taimatsu import dtypes, recorder
 from taimatsu.errors import OperationError
 from taimatsu.generator import Generator, default_generator, fill
 from taimatsu.generator.state import registered
+from taimatsu.ir.builder import Builder
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage, View
 from taimatsu.ops.base import Operation, composite, register
 from taimatsu.ops.filling import zeros_of
 from taimatsu.shapes import contiguous_strides, elementwise_strides
@@ -393,6 +395,9 @@ class Refill(Operation):
 
     def reference(self, input: np.ndarray, values: np.ndarray) -> np.ndarray:
         return values.copy()
+
+    def lower(self, b: Builder, input: View, values: View) -> Stage:
+        return b.map(values.shape, values.dtype, lambda *i: values[i])
 
     def gradient(self, g: Any, out: Any, input: Any, values: Any) -> Any:
         return lambda: zeros_of(input), None

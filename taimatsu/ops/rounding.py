@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import FLOATS, Expression
 from taimatsu.ops.base import Sample, array, integers, register
 from taimatsu.ops.elementwise import SPECIAL, Unary, unary_samples, zeros
 
@@ -39,6 +41,9 @@ class Floor(Rounding):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.floor(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.floor(input) if input.dtype in FLOATS else input
+
 
 @register
 class Ceil(Rounding):
@@ -46,6 +51,9 @@ class Ceil(Rounding):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.ceil(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.ceil(input) if input.dtype in FLOATS else input
 
 
 @register
@@ -56,6 +64,9 @@ class Trunc(Rounding):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.trunc(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.trunc(input) if input.dtype in FLOATS else input
 
 
 @register
@@ -87,6 +98,16 @@ class Round(Rounding):
             return np.rint(input * scale) / scale
         return np.rint(input / scale) * scale
 
+    def lower(self, b: Builder, input: Expression, *, decimals: int = 0) -> Expression:
+        if input.dtype not in FLOATS:
+            return input
+        if decimals == 0:
+            return b.round_half_even(input)
+        scale = b.constant(10.0 ** abs(decimals), input.dtype)
+        if decimals > 0:
+            return b.round_half_even(input * scale) / scale
+        return b.round_half_even(input / scale) * scale
+
     def samples(self) -> Iterator[Sample]:
         yield Sample(array(3, 4, low=-9, high=9), dtypes=("float32", "float64"))
         yield Sample(np.array([0.5, 1.5, 2.5, -0.5, -1.5]), grad=False)
@@ -105,6 +126,9 @@ class Frac(Unary):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return input - np.trunc(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return input - b.trunc(input)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
 from taimatsu.ops.base import register
 from taimatsu.ops.elementwise import Binary, FloatUnary, binary_samples, conj, unary_samples
 from taimatsu.ops.maths import Analytic
@@ -23,6 +25,9 @@ class Sin(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.sin(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.sin(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj(input.cos())
 
@@ -38,6 +43,9 @@ class Cos(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.cos(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.cos(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj(-input.sin())
 
@@ -52,6 +60,9 @@ class Tan(Analytic):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.tan(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.tan(input)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj(1 + out * out)
@@ -69,6 +80,9 @@ class Asin(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.arcsin(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.asin(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj((1 - input * input).rsqrt())
 
@@ -85,6 +99,9 @@ class Acos(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.arccos(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.acos(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return -g * conj((1 - input * input).rsqrt())
 
@@ -100,6 +117,9 @@ class Atan(Analytic):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.arctan(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.atan(input)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g / conj(input * input + 1)
@@ -119,6 +139,9 @@ class Atan2(Binary):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.arctan2(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return b.atan2(input, other)
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         def scaled() -> Any:
@@ -141,6 +164,9 @@ class Hypot(Binary):
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.hypot(input, other)
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return b.hypot(input, other)
+
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return lambda: g * (input / out), lambda: g * (other / out)
 
@@ -159,6 +185,9 @@ class Sinh(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.sinh(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.sinh(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj(input.cosh())
 
@@ -173,6 +202,9 @@ class Cosh(Analytic):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.cosh(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.cosh(input)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj(input.sinh())
@@ -190,6 +222,9 @@ class Tanh(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.tanh(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.tanh(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj(1 - out * out)
 
@@ -205,6 +240,9 @@ class Asinh(Analytic):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.arcsinh(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.asinh(input)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj((input * input + 1).rsqrt())
@@ -222,6 +260,9 @@ class Acosh(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.arccosh(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.acosh(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * conj((input - 1).rsqrt() * (input + 1).rsqrt())
 
@@ -237,6 +278,9 @@ class Atanh(Analytic):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.arctanh(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.atanh(input)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g / conj(1 - input * input)
@@ -256,6 +300,9 @@ class Deg2rad(FloatUnary):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return input * np.asarray(math.pi / 180, input.dtype)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return input * (math.pi / 180)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * (math.pi / 180)
 
@@ -270,6 +317,9 @@ class Rad2deg(FloatUnary):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return input * np.asarray(180 / math.pi, input.dtype)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return input * (180 / math.pi)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * (180 / math.pi)
@@ -287,6 +337,10 @@ class Sinc(Analytic):
     def reference(self, input: np.ndarray) -> np.ndarray:
         angle = input * np.asarray(math.pi, input.dtype)
         return np.where(input == 0, 1, np.sin(angle) / angle)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        angle = input * math.pi
+        return b.where(input.eq(0), 1, b.sin(angle) / angle)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         angle = input * math.pi

@@ -18,6 +18,8 @@ from taimatsu.errors import OperationError
 from taimatsu.ops import REGISTRY
 from taimatsu.ops.elementwise import Elementwise
 
+# Elementwise operations whose terms cancel: right to the rounding of the terms.
+CANCELLING = {"logaddexp", "logaddexp2", "log_sigmoid", "gelu"}
 HALVES = ("float16", "bfloat16")
 ENTRIES = [
     pytest.param(e, id=name)
@@ -68,6 +70,8 @@ def run(entry: Any, sample: Any, floating: str) -> None:
 def test_stages_give_what_references_give(entry: Any) -> None:
     rules = 0
     for each in calls_of(entry):
-        rules += assert_lowers(each, summed=not isinstance(each.operation, Elementwise))
+        operation = each.operation
+        summed = operation.name in CANCELLING or not isinstance(operation, Elementwise)
+        rules += assert_lowers(each, summed)
     if not rules:
         pytest.skip("nothing of this is lowered")
