@@ -55,7 +55,9 @@ class Executing:
         recorder.registered.execute = timed
 
 
-def results(graph: Any, buffers: dict[int, np.ndarray], items: list) -> dict[int, np.ndarray]:
+def results(
+    graph: Any, buffers: dict[int, np.ndarray], items: list, background: bool = False
+) -> dict[int, np.ndarray]:
     """Memory for a program's results: what their slots have, or fresh."""
     described = {v: m for n in graph.nodes for v, m in zip(n.results, n.metas, strict=True)}
     made = {}

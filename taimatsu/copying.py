@@ -10,7 +10,7 @@ import numpy as np
 
 from taimatsu.ir.meta import Meta
 from taimatsu.recorder import make_tensor, materialize
-from taimatsu.storage import Storage
+from taimatsu.storage import Storage, finish
 
 
 def reduce_tensor(tensor: Any) -> tuple:
@@ -55,6 +55,7 @@ def deepcopy_tensor(tensor: Any, memo: dict[int, Any]) -> Any:
 
 
 def _reduce_storage(storage: Storage) -> tuple:
+    finish()
     return _rebuild_storage, (storage.buffer,)
 
 

@@ -2,13 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from typing import Any
 
 import numpy as np
 
 OWN_MEMORY: set[type] = set()  # types of memory under buffers that nothing outside can see
 SNAPSHOT_LIMIT = 16 << 20  # bytes of visible memory that a recorded read copies
+
+
+class _InFlight:
+    """The program that other threads are carrying out, and the buffers that it reads and writes."""
+
+    __slots__ = ("buffers", "launch", "lock")
+
+    def __init__(self) -> None:
+        self.launch: Any = None  # has wait()
+        self.buffers: dict[int, Any] = {}  # by id
+        self.lock = threading.RLock()
+
+
+IN_FLIGHT = _InFlight()
+
+
+def finish() -> None:
+    """Waits for the program in flight: then what buffers hold may be looked at."""
+    if IN_FLIGHT.launch is not None:
+        with IN_FLIGHT.lock:
+            launch = IN_FLIGHT.launch
+            if launch is not None:
+                launch.wait()
+                IN_FLIGHT.launch = None
+                IN_FLIGHT.buffers = {}
+
+
+def take_off(launch: Any, buffers: dict[int, Any]) -> None:
+    """Notes what is in flight from now on (nothing is before: see ``finish``)."""
+    with IN_FLIGHT.lock:
+        IN_FLIGHT.buffers = buffers
+        IN_FLIGHT.launch = launch
 
 
 class Storage:
@@ -60,7 +94,8 @@ def is_exposed(storage: Storage) -> bool:
     """Whether anything outside can see the buffer (an array from ``.numpy()``, or given by the
     user to ``from_numpy`` and still held): its values may then change without notice.
     """
-    if sys.getrefcount(storage.buffer) > _SOLE_BUFFER:
+    holders = sys.getrefcount(storage.buffer) - _SOLE_BUFFER
+    if holders > 0 and (holders > 1 or id(storage.buffer) not in IN_FLIGHT.buffers):
         return True
     base = storage.buffer.base
     if base is None or (type(base) is memoryview and type(base.obj) in OWN_MEMORY):
@@ -85,3 +120,12 @@ def window(
         offset * size,
         tuple([s * size for s in strides]),
     )
+
+
+def _renew_lock() -> None:
+    """In a forked child: another thread may have held it. What was in flight is done."""
+    IN_FLIGHT.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

@@ -60,11 +60,14 @@ class _Log(Report):
 REPORT = _Log()
 
 
-def execute(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> dict[int, np.ndarray]:
+def execute(
+    graph: Graph, buffers: dict[int, np.ndarray], items: list, background: bool = False
+) -> dict[int, np.ndarray]:
     """Runs a program: the buffers that its slots have, in; those of its outputs, out.
 
     ``items`` holds the runtime numbers by slot. A slot that has a buffer keeps it: its new
-    content is written there. If a node fails, all buffers are as before.
+    content is written there. If a node fails, all buffers are as before. With ``background`` other
+    threads may still be at it when this returns: ``storage.finish`` waits for them.
     """
     if config.eager or not graph.nodes or not _can_compile():
         return interpreter.execute(graph, buffers, items)
@@ -72,11 +75,11 @@ def execute(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> dict[i
         if bound is None:
             return interpreter.execute(graph, buffers, items)
         if bound.fits(items):
-            return bound.run(buffers, items)
+            return bound.run(buffers, items, background)
     bound = _prepared(graph, buffers, items)
     if bound is None:
         return interpreter.execute(graph, buffers, items)
-    return bound.run(buffers, items)
+    return bound.run(buffers, items, background)
 
 
 def _prepared(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound | None:

@@ -12,15 +12,18 @@ from taimatsu.ir.graph import Argument, Graph, Node, Operand
 from taimatsu.ir.meta import Meta
 from taimatsu.recorder.number import plain
 from taimatsu.shapes import is_dense
-from taimatsu.storage import window
+from taimatsu.storage import finish, window
 
 
-def execute(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> dict[int, np.ndarray]:
+def execute(
+    graph: Graph, buffers: dict[int, np.ndarray], items: list, background: bool = False
+) -> dict[int, np.ndarray]:
     """Runs a program: the buffers that its slots have, in; those of its outputs, out.
 
     ``items`` holds the runtime numbers by slot. A slot that has a buffer keeps it: its new
     content is written there. If a node fails, all buffers are as before.
     """
+    finish()
     values = {value: buffers[slot] for slot, value in graph.inputs.items()}
     given = {id(b) for b in values.values()}
     undo: list[tuple[np.ndarray, np.ndarray]] = []

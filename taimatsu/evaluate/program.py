@@ -30,7 +30,7 @@ from taimatsu.recorder.number import plain
 from taimatsu.runtime import threads
 from taimatsu.runtime.buffers import Mapping
 from taimatsu.runtime.buffers import pool as memory_pool
-from taimatsu.storage import OWN_MEMORY, window
+from taimatsu.storage import OWN_MEMORY, finish, take_off, window
 
 OWN_MEMORY.add(Mapping)
 
@@ -210,6 +210,8 @@ class Bound:
             isinstance(step, Reference) or step.messages for step in self.plan.steps
         )
 
+        self._may_fly = not self._may_fail and len(self.segments) == 1
+
     # -- launching -------------------------------------------------------------------------
 
     def fits(self, items: Sequence[Any]) -> bool:
@@ -222,8 +224,11 @@ class Bound:
                 return False
         return True
 
-    def run(self, buffers: dict[int, np.ndarray], items: Sequence[Any]) -> dict[int, np.ndarray]:
+    def run(
+        self, buffers: dict[int, np.ndarray], items: Sequence[Any], background: bool = False
+    ) -> dict[int, np.ndarray]:
         """Carries the program out; see ``evaluate.execute``."""
+        finish()
         made = dict(buffers)
         for slot, _, size, kind in self.outputs:
             made[slot] = self._memory(size, kind)
@@ -232,6 +237,12 @@ class Bound:
         if self._may_fail and self._updated:
             saved = [(made[slot], made[slot].copy()) for slot in self._updated]
         block, keep = self._filled(made, items, arena)
+        if background and self._may_fly and not config.profile:
+            STATISTICS.launches += 1
+            owner = (block, keep, arena)
+            launch = threads.current_pool().start(self.segments[0][0], address_of(block), owner)
+            take_off(launch, {id(buffer): buffer for buffer in made.values()})
+            return {slot: made[slot] for slot in self.graph.outputs}
         try:
             self._carry_out(block, made, items, arena)
         except BaseException:

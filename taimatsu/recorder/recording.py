@@ -19,7 +19,7 @@ from taimatsu.recorder import state as state_module
 from taimatsu.recorder.base import TensorBase, counter_of, registered
 from taimatsu.recorder.forget import forget
 from taimatsu.recorder.state import INPUT, STATISTICS, WRITE, Info, State, build_graph
-from taimatsu.storage import SNAPSHOT_LIMIT, Storage, is_exposed, window
+from taimatsu.storage import SNAPSHOT_LIMIT, Storage, finish, is_exposed, window
 
 NO_GRAD, GRAD, INFERENCE = 0, 1, 2
 LIVE_SETS = 64  # remembered by state; most have one or two
@@ -80,6 +80,7 @@ class Tape:
         storage, described, offset = self.snapshots[tid]
         if storage.buffer is None:
             return True
+        finish()
         copy = self.items[self.final.infos()[tid].slot].buffer
         view = window(storage.buffer, described.shape, described.strides, offset)
         return not same_bits(view.reshape(-1), copy)
@@ -193,6 +194,7 @@ class Recording:
     def enter_snapshot(self, tensor: TensorBase) -> int:
         """Copies what a recorded read sees of memory that others can change meanwhile."""
         source = tensor._meta
+        finish()
         view = window(tensor._storage.buffer, source.shape, source.strides, tensor._offset)
         copy = Storage(np.array(view, order="C").reshape(-1))
         del view
@@ -235,8 +237,11 @@ class Recording:
 
     # -- carrying out ----------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Carries out what was recorded; afterwards every storage in use is concrete."""
+    def run(self, background: bool = False) -> None:
+        """Carries out what was recorded; afterwards every storage in use is concrete.
+
+        With ``background`` other threads may still be at it: ``storage.finish`` waits for them.
+        """
         with LOCK:
             self.lock.acquire()
             final, self.state = self.state, CLOSED  # one step: the fast paths see either
@@ -246,7 +251,7 @@ class Recording:
                 return
             self.tape.state = final
             try:
-                self._execute(final)
+                self._execute(final, background)
             except Exception as error:
                 self.error = error
                 self._restore()
@@ -263,7 +268,7 @@ class Recording:
             with LOCK:
                 forget(_roots.values(), state_module.TRIE_LIMIT)
 
-    def _execute(self, final: State) -> None:
+    def _execute(self, final: State, background: bool) -> None:
         items = self.items
         live = self._live(final)
         program = final.programs.get(live)
@@ -281,7 +286,7 @@ class Recording:
             buffer = old.get(slot)
             buffers[slot] = items[slot].buffer if buffer is None else buffer
         buffers.update(old)  # what is written in place keeps its memory
-        made = registered.execute(program, buffers, items)
+        made = registered.execute(program, buffers, items, background)
         for slot, buffer in made.items():
             items[slot].buffer = buffer
         STATISTICS.flushes += 1
@@ -486,7 +491,7 @@ def flush() -> None:
     """Carries out what this thread has recorded so far."""
     recording = local.recording
     if recording is not None and not recording.done:
-        recording.run()
+        recording.run(background=True)
 
 
 def set_mode(mode: int) -> None:
@@ -505,6 +510,7 @@ def materialize(tensor: TensorBase) -> np.ndarray:
         if owner is None or owner.done:
             raise _lost(storage)
         owner.run()
+    finish()
     return storage.buffer
 
 

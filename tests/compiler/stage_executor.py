@@ -30,7 +30,11 @@ class StageExecutor:
         self.groups: list[Any] = []
 
     def __call__(
-        self, graph: Graph, buffers: dict[int, np.ndarray], items: list
+        self,
+        graph: Graph,
+        buffers: dict[int, np.ndarray],
+        items: list,
+        background: bool = False,
     ) -> dict[int, np.ndarray]:
         numbers = [plain(x) for x in items]
         sizes = {slot: buffer.size for slot, buffer in buffers.items()}

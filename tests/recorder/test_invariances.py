@@ -188,7 +188,7 @@ def failing(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next execution gives its values and then raises, once."""
     left = [error]
 
-    def run(program: Any, buffers: Any, items: Any) -> Any:
+    def run(program: Any, buffers: Any, items: Any, background: bool) -> Any:
         if left:
             raise left.pop()
         return execute(program, buffers, items)
