@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, register
 from taimatsu.ops.convolution_rules import (
     check_channels,
@@ -23,6 +25,9 @@ from taimatsu.ops.convolution_rules import (
     convolved_extents,
     transposed_extents,
 )
+from taimatsu.ops.convolution_stages import correlation, weight_gradient, with_bias
+from taimatsu.ops.convolution_stages import transposed as transposed_stages
+from taimatsu.ops.coordinates import is_empty
 from taimatsu.ops.padding import pad
 from taimatsu.ops.reducing import Wide
 from taimatsu.ops.windows import (
@@ -97,6 +102,31 @@ class Convolution(Wide):
         if bias is not None:
             out += bias.reshape(-1, *(1,) * len(stride))
         return out
+
+    def lower(
+        self,
+        b: Builder,
+        input: Any,
+        weight: Any,
+        bias: Any,
+        *,
+        stride: Extents,
+        padding: Extents,
+        dilation: Extents,
+        transposed: bool,
+        output_padding: Extents,
+        groups: int,
+    ) -> Any:
+        b.weight(weight)
+        b.weight(bias)
+        if is_empty(input.shape) or is_empty(weight.shape):
+            return None  # no place to read from
+        window = (stride, padding, dilation)
+        if transposed:
+            made = transposed_stages(b, input, weight, *window, output_padding, groups)
+        else:
+            made = correlation(b, input, weight, *window, groups)
+        return with_bias(b, made, bias)
 
     def gradient(
         self,
@@ -182,6 +212,22 @@ class ConvolutionWeight(Wide):
             of = g[part].reshape(-1, groups, outs // groups, unrolled[1])
             total += np.matmul(of, columns.swapaxes(2, 3)).sum(0)
         return total.reshape(outs, channels // groups, *kernel)
+
+    def lower(
+        self,
+        b: Builder,
+        input: Any,
+        g: Any,
+        *,
+        kernel: Extents,
+        groups: int,
+        stride: Extents,
+        padding: Extents,
+        dilation: Extents,
+    ) -> Stage | None:
+        if is_empty(input.shape) or is_empty(g.shape):
+            return None  # no place to read from
+        return weight_gradient(b, input, g, kernel, stride, padding, dilation, groups)
 
     def gradient(
         self,

@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index, index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, register
+from taimatsu.ops.convolution_stages import bordered
+from taimatsu.ops.coordinates import all_of, ravel, unravel
 from taimatsu.ops.reducing import Wide
+from taimatsu.ops.window_stages import Windows
 from taimatsu.ops.windows import (
     Extents,
     ntuple,
@@ -47,6 +54,33 @@ class Im2Col(Wide):
         blocks = tuple(map(window_count, input.shape[2:], kernel, stride, padding, dilation))
         columns = windows(pad_spatial(input, padding), kernel, stride, dilation, blocks)
         return columns.reshape(len(input), input.shape[1] * prod(kernel), prod(blocks)).copy()
+
+    def lower(
+        self,
+        b: Builder,
+        input: Any,
+        *,
+        kernel: Extents,
+        dilation: Extents,
+        padding: Extents,
+        stride: Extents,
+    ) -> Stage:
+        sizes = [n + 2 * p for n, p in zip(input.shape[2:], padding, strict=True)]
+        blocks = [
+            (n - (d * (k - 1) + 1)) // s + 1
+            for n, k, s, d in zip(sizes, kernel, stride, dilation, strict=True)
+        ]
+        image = bordered(b, input, padding, sizes)
+        samples, channels = input.shape[:2]
+
+        def element(n: Index, column: Index, block: Index) -> Expression:
+            channel, *tap = unravel(b, column, (channels, *kernel))
+            place = unravel(b, block, blocks)
+            at = [y * s + k * d for y, s, k, d in zip(place, stride, tap, dilation, strict=True)]
+            return image[(n, channel, *at)]
+
+        shape = (samples, channels * prod(kernel), blocks[0] * blocks[1])
+        return b.map(shape, input.dtype, element)
 
     def gradient(self, g: Any, out: Any, input: Any, **window: Extents) -> Any:
         return Col2Im.apply(g, extents=tuple(input.shape[2:]), **window)
@@ -87,6 +121,28 @@ class Col2Im(Wide):
         padded = tuple(n + 2 * p for n, p in zip(extents, padding, strict=True))
         summed = overlap_add(columns, padded, stride, dilation)
         return np.ascontiguousarray(unpad_spatial(summed, padding))
+
+    def lower(
+        self,
+        b: Builder,
+        input: Any,
+        *,
+        extents: Extents,
+        kernel: Extents,
+        dilation: Extents,
+        padding: Extents,
+        stride: Extents,
+    ) -> Stage:
+        blocks = tuple(map(window_count, extents, kernel, stride, padding, dilation))
+        window = Windows(b, [b.extent(n) for n in extents], kernel, stride, padding, dilation)
+
+        def part(i: tuple, r: tuple) -> Expression:
+            above, number, conditions = window.cover(i[2:], r, [index(n) for n in blocks])
+            column = i[1] * prod(kernel) + number
+            return b.where(all_of(b, conditions), input[i[0], column, ravel(above, blocks)], 0)
+
+        shape = (input.shape[0], input.shape[1] // prod(kernel), *window.sizes)
+        return window.sum_over(shape, input.dtype, part)
 
     def gradient(self, g: Any, out: Any, input: Any, *, extents: Extents, **window: Extents) -> Any:
         return Im2Col.apply(g, **window)

@@ -9,13 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu.dtypes import int64
 from taimatsu.errors import OperationError
-from taimatsu.ir.meta import Meta, meta
-from taimatsu.ops.base import Operation, Sample, array, composite, register
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index, index, minimum
+from taimatsu.ops.base import Sample, array, composite, register
+from taimatsu.ops.coordinates import clamped, within
 from taimatsu.ops.filling import filled
-from taimatsu.ops.resampling import Axis, Resampling, Taps, need_float
-from taimatsu.ops.windows import Extents, ntuple
+from taimatsu.ops.max_pooling import (
+    AdaptiveMaxPool,
+    MaxPool,
+    WinningPlaces,
+    part_bounds,
+    part_limits,
+)
+from taimatsu.ops.reduced_stages import value_of
+from taimatsu.ops.resampling import Axis, Reading, Resampling, Tap, Taps, need_float
+from taimatsu.ops.windows import Extents, ntuple, pooled_extents
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,54 @@ class WindowAxis(Axis):
         divisor = np.full(self.out, self.divisor) if self.divisor else np.maximum(count, 1)
         return index, np.broadcast_to(1.0 / divisor[:, None], index.shape)
 
+    def reading(self, b: Builder) -> Reading:
+        start = -self.padding
+        inside = start == 0 and self._last_end() <= self.extent
+
+        def place(o: Index, k: Tap) -> Index:
+            return o * self.stride + start + k
+
+        return Reading(
+            self.kernel,
+            lambda o, k: clamped(place(o, k), self.extent),
+            lambda o, k: self._share(b, o),
+            None if inside else lambda o, k: within(b, place(o, k), self.extent),
+        )
+
+    def adjoint_reading(self, b: Builder) -> Reading:
+        covering = -(-self.kernel // self.stride)
+
+        def window(x: Index, j: Tap) -> Index:
+            return (x + self.padding) // self.stride - j
+
+        def present(x: Index, j: Tap) -> Expression:
+            within_it = (x + self.padding) % self.stride + j * self.stride
+            return within(b, window(x, j), self.out) & within(b, within_it, self.kernel)
+
+        return Reading(
+            covering,
+            lambda x, j: clamped(window(x, j), self.out),
+            lambda x, j: self._share(b, clamped(window(x, j), self.out)),
+            present,
+        )
+
+    def _last_end(self) -> int:
+        """One past the last element of the last window, as if there were no end."""
+        return (self.out - 1) * self.stride - self.padding + self.kernel
+
+    def _share(self, b: Builder, o: Index) -> Expression:
+        """What each element of a window counts for."""
+        limit = self.extent + self.padding if self.count_padding else self.extent
+        size = index(self.kernel)
+        if self.divisor:
+            size = index(self.divisor)
+        elif self._last_end() > limit or not (self.count_padding or self.padding == 0):
+            start = o * self.stride - self.padding
+            first = start if self.count_padding else -minimum(-start, 0)
+            size = minimum(start + self.kernel, limit) - first
+            size = -minimum(-size, -1)
+        return 1 / value_of(b, size, "float64")
+
 
 @dataclass(frozen=True)
 class PartAxis(Axis):
@@ -57,11 +115,45 @@ class PartAxis(Axis):
         weight = 1.0 / np.maximum(last - first, 1)
         return index, np.broadcast_to(weight[:, None], index.shape)
 
+    def reading(self, b: Builder) -> Reading | None:
+        if self.out == 0:
+            return None
+        first, last = part_bounds(self.extent, self.out)
+        even = self.extent % self.out == 0
 
-def part_bounds(extent: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and one past last element of each part in adaptive pooling."""
-    number = np.arange(parts)
-    return number * extent // parts, -(-(number + 1) * extent // parts)
+        def present(o: Index, k: Tap) -> Expression:
+            begin, end = part_limits(self.extent, self.out, o)
+            return b.index(begin + k) < b.index(end)
+
+        return Reading(
+            int((last - first).max()),
+            lambda o, k: clamped(part_limits(self.extent, self.out, o)[0] + k, self.extent),
+            lambda o, k: self._share(b, o),
+            None if even else present,
+        )
+
+    def adjoint_reading(self, b: Builder) -> Reading | None:
+        if self.out == 0:
+            return None
+        number = np.arange(self.extent)
+        parts = ((number + 1) * self.out - 1) // self.extent - number * self.out // self.extent + 1
+
+        def part(x: Index, j: Tap) -> Index:
+            return x * self.out // self.extent + j
+
+        def present(x: Index, j: Tap) -> Expression:
+            return b.index(part(x, j)) <= b.index(((x + 1) * self.out - 1) // self.extent)
+
+        return Reading(
+            int(parts.max()),
+            lambda x, j: clamped(part(x, j), self.out),
+            lambda x, j: self._share(b, clamped(part(x, j), self.out)),
+            None if parts.max() == 1 else present,
+        )
+
+    def _share(self, b: Builder, o: Index) -> Expression:
+        begin, end = part_limits(self.extent, self.out, o)
+        return 1 / value_of(b, end - begin, "float64")
 
 
 @register
@@ -76,225 +168,6 @@ class AdaptiveAvgPool(Resampling):
     """Means of parts: input (N, C, *spatial) -> (N, C, *out)."""
 
     hidden = True
-
-
-class MaxPooling(Operation, abstract=True):
-    """Base of the max pools: values and flat positions in the image (int64)."""
-
-    hidden = True
-    outputs = 2
-    saves = ("out[1]",)
-
-    def gradient(self, g: Any, out: Any, input: Any, **attributes: Any) -> Any:
-        if g[0] is None:
-            return None
-        places = out[1].flatten(2)
-        flat = filled((*input.shape[:2], prod(input.shape[2:])), 0, g[0].dtype)
-        return flat.scatter_add(2, places, g[0].flatten(2)).reshape(input.shape)
-
-
-@register
-class MaxPool(MaxPooling):
-    """Maxima of windows: input (N, C, *spatial) -> values and positions (N, C, *out).
-
-    The first of equal elements wins, NaN wins over everything.
-    """
-
-    hidden = True
-
-    def infer(
-        self,
-        input: Meta,
-        *,
-        kernel: Extents,
-        stride: Extents,
-        padding: Extents,
-        dilation: Extents,
-        ceil_mode: bool,
-    ) -> tuple[Meta, Meta]:
-        out = pooled_extents(
-            f"max_pool{len(kernel)}d", input, kernel, stride, padding, dilation, ceil_mode
-        )
-        shape = (*input.shape[:2], *out)
-        return meta(shape, input.dtype), meta(shape, int64)
-
-    def reference(
-        self,
-        input: np.ndarray,
-        *,
-        kernel: Extents,
-        stride: Extents,
-        padding: Extents,
-        dilation: Extents,
-        ceil_mode: bool,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        extents = input.shape[2:]
-        out = tuple(
-            _windows(n, k, s, p, d, ceil_mode)
-            for n, k, s, p, d in zip(extents, kernel, stride, padding, dilation, strict=True)
-        )
-        reach = tuple(
-            (m - 1) * s + (k - 1) * d + 1
-            for m, k, s, d in zip(out, kernel, stride, dilation, strict=True)
-        )
-        padded = _padded_with_lowest(input, padding, reach)
-        best = np.full((*input.shape[:2], *out), lowest(input.dtype), input.dtype)
-        # The number of the winner in its window, from 1. Numbers grow, so later ones are larger.
-        numbers = np.uint8 if prod(kernel) < 256 else np.int32
-        winner = np.zeros(best.shape, numbers)
-        with_nan = input.dtype.kind not in "iub" and bool(np.isnan(input).any())
-        for number, offset in enumerate(np.ndindex(*kernel), 1):
-            window: Any = tuple(
-                slice(o * d, o * d + (m - 1) * s + 1, s)
-                for o, d, m, s in zip(offset, dilation, out, stride, strict=True)
-            )
-            seen = padded[(..., *window)]
-            better = seen > best
-            if with_nan:
-                better |= np.isnan(seen)
-            np.maximum(best, seen, out=best)  # keeps NaN
-            np.maximum(winner, better * numbers(number), out=winner)
-        where = _winning_places(winner, extents, kernel, stride, padding, dilation)
-        return best, where
-
-    def backward_name_for(self, inputs: tuple, attributes: dict) -> str:
-        return f"MaxPool{max(2, len(attributes['kernel']))}DWithIndicesBackward0"
-
-
-@register
-class AdaptiveMaxPool(MaxPooling):
-    """Maxima of parts: input (N, C, *spatial) -> values and positions (N, C, *out)."""
-
-    hidden = True
-
-    def infer(self, input: Meta, *, parts: Extents) -> tuple[Meta, Meta]:
-        shape = (*input.shape[:2], *parts)
-        return meta(shape, input.dtype), meta(shape, int64)
-
-    def reference(self, input: np.ndarray, *, parts: Extents) -> tuple[np.ndarray, np.ndarray]:
-        extents = input.shape[2:]
-        bounds = [part_bounds(n, m) for n, m in zip(extents, parts, strict=True)]
-        flat = np.arange(prod(extents)).reshape(extents)
-        values = np.empty((*input.shape[:2], *parts), input.dtype)
-        where = np.empty(values.shape, np.int64)
-        for place in np.ndindex(*parts):
-            part = tuple(
-                slice(first[o], last[o]) for o, (first, last) in zip(place, bounds, strict=True)
-            )
-            seen = input[(..., *part)].reshape(*input.shape[:2], -1)
-            best = seen.argmax(-1)
-            values[(..., *place)] = np.take_along_axis(seen, best[..., None], -1)[..., 0]
-            where[(..., *place)] = flat[part].reshape(-1)[best]
-        return values, where
-
-    def backward_name_for(self, inputs: tuple, attributes: dict) -> str:
-        return f"AdaptiveMaxPool{max(2, len(attributes['parts']))}DBackward0"
-
-
-# -- windows -----------------------------------------------------------------------------------
-
-
-def lowest(dtype: np.dtype) -> Any:
-    """What every element is at least."""
-    return np.iinfo(dtype).min if dtype.kind in "iu" else dtype.type(-np.inf)
-
-
-def _windows(
-    extent: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
-) -> int:
-    span = extent + 2 * padding - dilation * (kernel - 1) - 1
-    count = (-(-span // stride) if ceil_mode else span // stride) + 1
-    if ceil_mode and (count - 1) * stride >= extent + padding:
-        count -= 1  # the last window would begin in the padding behind the image
-    return count
-
-
-def pooled_extents(
-    name: str,
-    input: Any,
-    kernel: Extents,
-    stride: Extents,
-    padding: Extents,
-    dilation: Extents,
-    ceil_mode: bool,
-) -> Extents:
-    """The extents after pooling; raises for windows that do not fit."""
-
-    def refuse(words: str, hint: str = "") -> Exception:
-        return OperationError.make(name, words, hint=hint)
-
-    if min(kernel) < 1:
-        raise refuse(f"kernel size should be greater than zero, but got {list(kernel)}")
-    if min(stride) < 1:
-        raise refuse(f"stride should not be zero (or negative), but got {list(stride)}")
-    if min(dilation) < 1:
-        raise refuse(f"dilation should be greater than zero, but got {list(dilation)}")
-    for k, p, d in zip(kernel, padding, dilation, strict=True):
-        if p < 0 or p > (d * (k - 1) + 1) // 2:
-            raise refuse(
-                "pad should be non-negative and at most half of effective kernel size, but got "
-                f"pad={p}, kernel_size={k} and dilation={d}"
-            )
-    extents = tuple(input.shape[2:])
-    out = tuple(
-        _windows(n, k, s, p, d, ceil_mode)
-        for n, k, s, p, d in zip(extents, kernel, stride, padding, dilation, strict=True)
-    )
-    if min(out) < 1 or input.shape[1] == 0:
-        channels = input.shape[1]
-        sizes = ["x".join(map(str, (channels, *e))) for e in (extents, out)]
-        raise refuse(
-            f"Given input size: ({sizes[0]}). Calculated output size: ({sizes[1]}). "
-            "Output size is too small",
-            "pool less often, with a smaller kernel, or give larger images",
-        )
-    return out
-
-
-def _padded_with_lowest(x: np.ndarray, padding: Extents, reach: Extents) -> np.ndarray:
-    """``x`` with padding before, and as much behind as the last window reaches."""
-    extents = tuple(max(n + p, r) for n, p, r in zip(x.shape[2:], padding, reach, strict=True))
-    if extents == x.shape[2:]:
-        return x
-    padded = np.full((*x.shape[:2], *extents), lowest(x.dtype), x.dtype)
-    inner: Any = tuple(slice(p, p + n) for n, p in zip(x.shape[2:], padding, strict=True))
-    padded[(..., *inner)] = x
-    return padded
-
-
-def _winning_places(
-    winner: np.ndarray,
-    extents: Extents,
-    kernel: Extents,
-    stride: Extents,
-    padding: Extents,
-    dilation: Extents,
-) -> np.ndarray:
-    """Flat positions in the image of what won; of a window's first element where nothing did."""
-    out = winner.shape[2:]
-    begin: Any = 0
-    for n, m, s, p in zip(extents, out, stride, padding, strict=True):
-        begin = np.asarray(begin)[..., None] * n + (np.arange(m) * s - p)
-    within: Any = 0
-    for n, k, d in zip(extents, kernel, dilation, strict=True):
-        within = np.asarray(within)[..., None] * n + np.arange(k) * d
-    places = begin + np.append(0, within)[winner]
-    if not winner.all():
-        first = _first_places(extents, out, stride, padding, dilation)
-        places = np.where(winner == 0, first, places)
-    return places
-
-
-def _first_places(
-    extents: Extents, out: Extents, stride: Extents, padding: Extents, dilation: Extents
-) -> np.ndarray:
-    """Flat positions of the first element inside the image of every window."""
-    flat: Any = 0
-    for n, m, s, p, d in zip(extents, out, stride, padding, dilation, strict=True):
-        start = np.arange(m) * s - p
-        start = np.where(start < 0, start + -(start // d) * d, start)
-        flat = np.asarray(flat)[..., None] * n + start
-    return flat
 
 
 def as_batch(name: str, input: Any, n: int) -> tuple[Any, bool]:
@@ -318,7 +191,7 @@ def as_batch(name: str, input: Any, n: int) -> tuple[Any, bool]:
 def _max_pool(n: int) -> tuple[Callable, Callable]:
     name = f"max_pool{n}d"
 
-    def with_indices(
+    def function(
         input: Any,
         kernel_size: Any,
         stride: Any = None,
@@ -329,17 +202,21 @@ def _max_pool(n: int) -> tuple[Callable, Callable]:
     ) -> Any:
         image, has_batch = as_batch(name, input, n)
         kernel = ntuple(name, "kernel_size", kernel_size, n)
-        values, indices = MaxPool.apply(
-            image,
-            kernel=kernel,
-            stride=ntuple(name, "stride", stride, n, empty=kernel),
-            padding=ntuple(name, "padding", padding, n),
-            dilation=ntuple(name, "dilation", dilation, n),
-            ceil_mode=bool(ceil_mode),
-        )
-        return (values, indices) if has_batch else (values.squeeze(0), indices.squeeze(0))
+        window = {
+            "kernel": kernel,
+            "stride": ntuple(name, "stride", stride, n, empty=kernel),
+            "padding": ntuple(name, "padding", padding, n),
+            "dilation": ntuple(name, "dilation", dilation, n),
+        }
+        values, winners = MaxPool.apply(image, ceil_mode=bool(ceil_mode), **window)
+        if not has_batch:
+            values = values.squeeze(0)
+        if not return_indices:
+            return values
+        indices = WinningPlaces.apply(winners, extents=tuple(image.shape[2:]), **window)
+        return values, indices if has_batch else indices.squeeze(0)
 
-    def function(
+    def with_indices(
         input: Any,
         kernel_size: Any,
         stride: Any = None,
@@ -348,8 +225,7 @@ def _max_pool(n: int) -> tuple[Callable, Callable]:
         ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Any:
-        both = with_indices(input, kernel_size, stride, padding, dilation, ceil_mode)
-        return both if return_indices else both[0]
+        return function(input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"""Maxima of windows of (N, C, *spatial) or (C, *spatial), {n} spatial.

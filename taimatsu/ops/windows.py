@@ -60,6 +60,59 @@ def window_count(extent: int, kernel: int, stride: int, padding: int, dilation: 
     return (extent + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
 
 
+def pooling_windows(
+    extent: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
+) -> int:
+    """How many windows a pooling has along an axis."""
+    span = extent + 2 * padding - dilation * (kernel - 1) - 1
+    count = (-(-span // stride) if ceil_mode else span // stride) + 1
+    if ceil_mode and (count - 1) * stride >= extent + padding:
+        count -= 1  # the last window would begin in the padding behind the image
+    return count
+
+
+def pooled_extents(
+    name: str,
+    input: Any,
+    kernel: Extents,
+    stride: Extents,
+    padding: Extents,
+    dilation: Extents,
+    ceil_mode: bool,
+) -> Extents:
+    """The extents after pooling; raises for windows that do not fit."""
+
+    def refuse(words: str, hint: str = "") -> Exception:
+        return OperationError.make(name, words, hint=hint)
+
+    if min(kernel) < 1:
+        raise refuse(f"kernel size should be greater than zero, but got {list(kernel)}")
+    if min(stride) < 1:
+        raise refuse(f"stride should not be zero (or negative), but got {list(stride)}")
+    if min(dilation) < 1:
+        raise refuse(f"dilation should be greater than zero, but got {list(dilation)}")
+    for k, p, d in zip(kernel, padding, dilation, strict=True):
+        if p < 0 or p > (d * (k - 1) + 1) // 2:
+            raise refuse(
+                "pad should be non-negative and at most half of effective kernel size, but got "
+                f"pad={p}, kernel_size={k} and dilation={d}"
+            )
+    extents = tuple(input.shape[2:])
+    out = tuple(
+        pooling_windows(n, k, s, p, d, ceil_mode)
+        for n, k, s, p, d in zip(extents, kernel, stride, padding, dilation, strict=True)
+    )
+    if min(out) < 1 or input.shape[1] == 0:
+        channels = input.shape[1]
+        sizes = ["x".join(map(str, (channels, *e))) for e in (extents, out)]
+        raise refuse(
+            f"Given input size: ({sizes[0]}). Calculated output size: ({sizes[1]}). "
+            "Output size is too small",
+            "pool less often, with a smaller kernel, or give larger images",
+        )
+    return out
+
+
 def pad_spatial(x: np.ndarray, padding: Extents, value: Any = 0) -> np.ndarray:
     """``x`` (N, C, *spatial) with ``padding`` elements of ``value`` on both sides."""
     if not any(padding):
