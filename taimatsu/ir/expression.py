@@ -55,7 +55,12 @@ OPERATIONS: dict[str, int] = {
     "across": 1,  # combines the lanes of a vector loop's register, in a fixed tree
 }
 # Functions of floats, by the names of compiler/codegen/vector_math; accurate to 2 ulp.
-UNARY_FUNCTIONS = ["acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "floor", "log", "log10", "log1p", "log2", "reciprocal", "round_half_even", "rsqrt", "sigmoid", "sin", "sinh", "sqrt", "tan", "tanh", "trunc"]
+UNARY_FUNCTIONS = [
+    *["acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "cos", "cosh", "erf"],
+    *["erfc", "exp", "exp2", "expm1", "floor", "log", "log10", "log1p", "log2"],
+    *["reciprocal", "round_half_even", "rsqrt", "sigmoid", "sin", "sinh", "sqrt", "tan"],
+    *["tanh", "trunc"],
+]
 BINARY_FUNCTIONS = ("atan2", "fmod", "hypot", "remainder")
 OPERATIONS.update(dict.fromkeys(UNARY_FUNCTIONS, 1))
 OPERATIONS.update(dict.fromkeys(BINARY_FUNCTIONS, 2))
@@ -290,15 +295,17 @@ def substitute(
 
 
 def walk(root: Expression, seen: set[Expression] | None = None) -> Iterable[Expression]:
-    """Every node once, arguments before what uses them."""
+    """Every node once, arguments before what uses them. Chains may be of any length."""
     seen = set() if seen is None else seen
-    if root in seen:
-        return
-    seen.add(root)
-    for a in root.args:
-        yield from walk(a, seen)
-    if root.op == "load":
-        for c in root.detail[1]:
-            if type(c) is Expression:
-                yield from walk(c, seen)
-    yield root
+    waiting = [(root, False)]
+    while waiting:
+        node, ready = waiting.pop()
+        if ready:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            waiting.append((node, True))
+            if node.op == "load":
+                computed = [c for c in node.detail[1] if type(c) is Expression]
+                waiting.extend([(c, False) for c in reversed(computed)])
+            waiting.extend([(a, False) for a in reversed(node.args)])

@@ -174,10 +174,11 @@ class _Verifier:
 
     def distinct(self, store: Store) -> None:
         """Iterations that run at once must not all write to one element."""
-        if any(type(c) is Expression for c in store.coordinates):
-            return
-        where: Iterable[Index] = store.coordinates
-        used = {v for c in where for v in c.variables()}
+        used: set[Var] = set()
+        for coordinate in store.coordinates:
+            if type(coordinate) is Expression:
+                return  # the program knows
+            used |= coordinate.variables()  # type: ignore[union-attr]
         for var, loop in self.loops.items():
             at_once = loop.kind == "parallel" or loop is self.vector
             if loop.kind == "parallel" and store.buffer.scope == "scratch":

@@ -28,7 +28,7 @@ F32 = "float32"
 N = Symbol("n", 8)
 X, Y = Buffer("x", F32, [8, 4]), Buffer("y", F32, [N])
 WHERE = Buffer("where", "int64", [8])
-I, J = Var("i", 8), Var("j", 4)
+ROW, COL = Var("i", 8), Var("j", 4)
 ONE, TRUE = constant(1, F32), constant(True, "bool")
 REGISTER = Buffer("r", F32, [2], "register")
 LANES = Buffer("v", F32, [2], "register", lanes=4)
@@ -40,11 +40,11 @@ def kernel(*body: Statement, arguments: Iterable[Buffer] = (X, Y, WHERE)) -> Ker
 
 def in_loops(*body: Statement, kind: str = "serial") -> Kernel:
     width = 4 if kind == "vector" else 1
-    return kernel(Loop(I, "serial", [Loop(J, kind, body, width=width)]))
+    return kernel(Loop(ROW, "serial", [Loop(COL, kind, body, width=width)]))
 
 
 def store_to_x(value: Expression) -> Kernel:
-    return in_loops(Store(X, [I, J], value))
+    return in_loops(Store(X, [ROW, COL], value))
 
 
 @pytest.mark.parametrize("make", [scale_rows, sum_rows, gather_checked])
@@ -53,17 +53,17 @@ def test_kernels_that_are_right(make: Callable[[], Kernel]) -> None:
 
 
 def test_what_is_allowed_at_the_limits() -> None:
-    verify(in_loops(Store(X, [index(I) * 1, 3], ONE)))
-    place = load(WHERE, [I])
-    verify(in_loops(Store(X, [place, J], load(X, [place, 0]))))
+    verify(in_loops(Store(X, [index(ROW) * 1, 3], ONE)))
+    place = load(WHERE, [ROW])
+    verify(in_loops(Store(X, [place, COL], load(X, [place, 0]))))
     # In an If nobody knows which iterations come to it.
-    verify(in_loops(If(TRUE, [Store(X, [I, index(J) + 3], ONE)])))
-    verify(kernel(Loop(I, "parallel", [If(TRUE, [Store(Y, [0], ONE)])])))
+    verify(in_loops(If(TRUE, [Store(X, [ROW, index(COL) + 3], ONE)])))
+    verify(kernel(Loop(ROW, "parallel", [If(TRUE, [Store(Y, [0], ONE)])])))
     unrolled = Loop(Var("u", 2), "unroll", [])
     unrolled.body = (Store(REGISTER, [unrolled.var], ONE),)
     verify(kernel(Allocate(REGISTER, [unrolled])))
     lane = Store(LANES, [0], load(LANES, [1]) * load(REGISTER, [0]))
-    inner = Allocate(REGISTER, [Allocate(LANES, [Loop(J, "vector", [lane], width=4)])])
+    inner = Allocate(REGISTER, [Allocate(LANES, [Loop(COL, "vector", [lane], width=4)])])
     verify(kernel(inner))
     own = Allocate(REGISTER, [Store(REGISTER, [0], ONE)])
     verify(in_loops(own, kind="vector"))
@@ -95,7 +95,7 @@ EXPRESSIONS: list[tuple[str, Callable[[], Expression]]] = [
         lambda: Expression("cast", (Expression("constant", (), "uint8", 256),), F32),
     ),
     ("the kernel has 1 numbers", lambda: number(1, F32)),
-    ("an index that is not int64", lambda: Expression("index", (), F32, index(I))),
+    ("an index that is not int64", lambda: Expression("index", (), F32, index(ROW))),
     ("the symbol m is not listed", lambda: cast(index_value(Symbol("m")), F32)),
     ("there is no loop of z around", lambda: cast(index_value(Var("z", 3)), F32)),
     ("the detail 'x'", lambda: Expression("neg", (ONE,), F32, "x")),
@@ -104,8 +104,8 @@ EXPRESSIONS: list[tuple[str, Callable[[], Expression]]] = [
     ("a coordinate of dtype float32", lambda: load(X, [ONE, 0])),
     ("the coordinate -1 of x is outside 8", lambda: load(X, [-1, 0])),
     ("the coordinate 8 of x is outside 8", lambda: load(X, [8, 0])),
-    ("the coordinate .* of x is outside 8", lambda: load(X, [index(I) + 1, 0])),
-    ("the coordinate .* of x is outside 4", lambda: load(X, [0, index(J) - 1])),
+    ("the coordinate .* of x is outside 8", lambda: load(X, [index(ROW) + 1, 0])),
+    ("the coordinate .* of x is outside 4", lambda: load(X, [0, index(COL) - 1])),
     ("is no buffer", lambda: load(Stage("map", (index(3),), F32), [0])),
     ("the buffer z is not in scope", lambda: load(Buffer("z", F32, [1]), [0])),
     ("across takes a register with lanes", lambda: across("add", ONE)),
@@ -142,21 +142,21 @@ STATEMENTS: list[Case] = [
     ("is the only statement at the top", lambda: in_loops(Check(TRUE, 1), kind="parallel")),
     (
         "is the only statement at the top",
-        lambda: kernel(Loop(I, "parallel", []), Loop(J, "serial", [])),
+        lambda: kernel(Loop(ROW, "parallel", []), Loop(COL, "serial", [])),
     ),
-    ("that of a loop around it already", lambda: in_loops(Loop(I, "serial", []))),
+    ("that of a loop around it already", lambda: in_loops(Loop(ROW, "serial", []))),
     ("which is no constant", lambda: kernel(Loop(Var("u", N), "unroll", []))),
-    ("depends on i, which is not unrolled", lambda: in_loops(Loop(Var("u", I), "unroll", []))),
+    ("depends on i, which is not unrolled", lambda: in_loops(Loop(Var("u", ROW), "unroll", []))),
     ("is inside of another", lambda: in_loops(Loop(Var("u", 3), "vector", [], 2), kind="vector")),
     (
         "the extent of u differs between lanes",
-        lambda: in_loops(Loop(Var("u", J), "serial", []), kind="vector"),
+        lambda: in_loops(Loop(Var("u", COL), "serial", []), kind="vector"),
     ),
-    ("vectors of width 3", lambda: kernel(Loop(I, "vector", [], width=3))),
-    ("0 vectors at once", lambda: kernel(Loop(I, "vector", [], width=4, unroll=0))),
-    ("serial loops have no width", lambda: kernel(Loop(I, "serial", [], width=4))),
-    ("all iterations of j write", lambda: in_loops(Store(X, [I, 0], ONE), kind="vector")),
-    ("all iterations of i write", lambda: kernel(Loop(I, "parallel", [Store(Y, [0], ONE)]))),
+    ("vectors of width 3", lambda: kernel(Loop(ROW, "vector", [], width=3))),
+    ("0 vectors at once", lambda: kernel(Loop(ROW, "vector", [], width=4, unroll=0))),
+    ("serial loops have no width", lambda: kernel(Loop(ROW, "serial", [], width=4))),
+    ("all iterations of j write", lambda: in_loops(Store(X, [ROW, 0], ONE), kind="vector")),
+    ("all iterations of i write", lambda: kernel(Loop(ROW, "parallel", [Store(Y, [0], ONE)]))),
     ("x of scope argument is allocated", lambda: kernel(Allocate(X, []))),
     ("r is allocated already", lambda: kernel(Allocate(REGISTER, [Allocate(REGISTER, [])]))),
     ("the buffer r is not in scope", lambda: kernel(Store(REGISTER, [0], ONE))),
@@ -168,7 +168,7 @@ STATEMENTS: list[Case] = [
         "scratch t inside of a vector loop",
         lambda: in_loops(Allocate(Buffer("t", F32, [1], "scratch"), []), kind="vector"),
     ),
-    ("depends on the loop variables", lambda: in_loops(*scratch_of(I).body)),
+    ("depends on the loop variables", lambda: in_loops(*scratch_of(ROW).body)),
     (
         "extents that are no constants",
         lambda: kernel(Allocate(Buffer("s", F32, [N], "register"), [])),
@@ -192,7 +192,7 @@ STATEMENTS: list[Case] = [
     ),
     (
         "a coordinate of the register r depends on i, which is not unrolled",
-        lambda: kernel(Allocate(REGISTER, [Loop(I, "serial", [Store(REGISTER, [I], ONE)])])),
+        lambda: kernel(Allocate(REGISTER, [Loop(ROW, "serial", [Store(REGISTER, [ROW], ONE)])])),
     ),
     (
         "a coordinate of the register r is n",
@@ -205,12 +205,12 @@ STATEMENTS: list[Case] = [
     (
         "which has no lanes",
         lambda: kernel(
-            Allocate(REGISTER, [Loop(J, "vector", [Store(REGISTER, [0], ONE)], width=4)])
+            Allocate(REGISTER, [Loop(COL, "vector", [Store(REGISTER, [0], ONE)], width=4)])
         ),
     ),
     (
         "v of 4 lanes in vectors of 8",
-        lambda: with_lanes(Loop(I, "vector", [Store(LANES, [0], ONE)], width=8)),
+        lambda: with_lanes(Loop(ROW, "vector", [Store(LANES, [0], ONE)], width=8)),
     ),
     (
         "seen outside of a vector loop",
@@ -227,7 +227,7 @@ STATEMENTS: list[Case] = [
     (
         "across stands inside of a vector loop",
         lambda: with_lanes(
-            Loop(J, "vector", [Store(X, [0, J], across("add", load(LANES, [0])))], width=4)
+            Loop(COL, "vector", [Store(X, [0, COL], across("add", load(LANES, [0])))], width=4)
         ),
     ),
 ]
@@ -248,7 +248,7 @@ def test_statements_that_are_wrong(message: str, make: Callable[[], Kernel]) -> 
 def test_messages_show_the_statement_and_not_all_of_it() -> None:
     many = [Store(X, [0, 0], ONE)] * 100
     with pytest.raises(AssertionError) as raised:
-        verify(kernel(Loop(I, "while", many)))
+        verify(kernel(Loop(ROW, "while", many)))
     lines = str(raised.value).splitlines()
     assert lines[1] == "    while i < 8:"
     assert len(lines) < 20
