@@ -10,8 +10,13 @@ import numpy as np
 
 from taimatsu import dtypes, recorder, return_types
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, integers, register
+from taimatsu.ops.coordinates import filled_stage, is_empty
 from taimatsu.ops.reducing import Wide
 
 
@@ -60,6 +65,49 @@ class Histc(Wide):
         inside = x[(x >= low) & (x <= high)]
         place = ((inside - low) / (high - low) * kind(bins)).astype(np.int64)
         return np.bincount(np.minimum(place, bins - 1), minlength=bins).astype(x.dtype)
+
+    def lower(self, b: Builder, input: Any, *, bins: int, min: Any, max: Any) -> Stage:
+        kind = input.dtype
+        zeros = filled_stage(b, (bins,), 0, "int64")
+        if is_empty(input.shape):
+            return b.map((bins,), kind, lambda i: b.constant(0, kind))
+        limits = self._limits(b, input, min, max)
+        low, high = limits[0], limits[1]
+
+        def place(*i: Index) -> Expression:
+            x = b.where(self._is_inside(input[i], low, high), input[i], low)
+            return b.cast((x - low) / (high - low) * bins, "int64")
+
+        counts = b.scatter(
+            zeros,
+            input.shape,
+            lambda *i: (b.max(b.min(place(*i), bins - 1), 0),),
+            lambda *i: b.cast(self._is_inside(input[i], low, high), "int64"),
+        )
+        return b.map((bins,), kind, lambda i: b.cast(counts[i], kind))
+
+    @staticmethod
+    def _is_inside(x: Expression, low: Expression, high: Expression) -> Expression:
+        return (x >= low) & (x <= high)
+
+    def _limits(self, b: Builder, input: Any, min: Any, max: Any) -> Stage:
+        """The lowest and the highest edge."""
+        kind, over = input.dtype, input.shape
+        if min == max:
+            least = b.reduce("min", (), over, kind, lambda i, r: input[r])[()]
+            greatest = b.reduce("max", (), over, kind, lambda i, r: input[r])[()]
+        else:
+            least, greatest = b.constant(min, kind), b.constant(max, kind)
+        one = b.where(least.eq(greatest), b.constant(1, kind), 0)
+        conditions = []
+
+        def at(i: Index) -> Expression:
+            edge = b.where(b.index(i).eq(0), least - one, greatest + one)
+            conditions.append(b.abs(edge) < float("inf"))
+            return edge
+
+        made = b.map((2,), kind, at)
+        return b.check(made, conditions, "[histc] torch.histc: range of [min, max] is not finite")
 
 
 def _bincount_samples() -> Iterator[Sample]:

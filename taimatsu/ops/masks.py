@@ -10,8 +10,21 @@ import numpy as np
 from taimatsu import recorder
 from taimatsu.dtypes import as_dtype, bool_, int64
 from taimatsu.errors import OperationError
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import REPLACE, Stage
 from taimatsu.ops.base import Operation, Sample, array, booleans, composite, integers, register
+from taimatsu.ops.coordinates import (
+    Places,
+    adding,
+    count_of,
+    filled_stage,
+    is_empty,
+    ravel,
+    unravel,
+)
 from taimatsu.ops.filling import filled
 
 
@@ -28,6 +41,11 @@ def _check_flat(name: str, index: np.ndarray | None, numel: int) -> None:
             hint="the index is into the flattened tensor",
             kind=IndexError,
         )
+
+
+def _outside(name: str) -> str:
+    """What a compiled program says of a flat index outside."""
+    return f"[{name}] out of range: tried to access an index outside of the flattened tensor"
 
 
 def _need_long(name: str, index: Meta) -> None:
@@ -59,6 +77,19 @@ class Take(Operation):
     def reference(self, input: np.ndarray, index: np.ndarray, *, numel: int) -> np.ndarray:
         _check_flat("take", index, numel)
         return np.asarray(input.reshape(-1)[index])
+
+    def lower(self, b: Builder, input: Any, index: Any, *, numel: int) -> Stage | None:
+        if is_empty(index.shape):
+            return filled_stage(b, index.shape, 0, input.dtype)
+        if is_empty(input.shape):
+            return None  # nothing to read: the reference refuses the indices
+        places = Places(b)
+
+        def at(*i: Index) -> Expression:
+            place = places.place(index[i], count_of(input.shape), negative=True)
+            return input[unravel(b, place, input.shape)]
+
+        return places.check(b.map(index.shape, input.dtype, at), _outside("take"))
 
     def gradient(self, g: Any, out: Any, input: Any, index: Any, *, numel: int) -> tuple:
         return (lambda: filled(input.shape, 0, g.dtype).put(index, g, accumulate=True)), None
@@ -131,6 +162,29 @@ class Put(Operation):
             out.reshape(-1)[places] = values
         return out
 
+    def lower(
+        self, b: Builder, input: Any, index: Any, source: Any, *, numel: int, accumulate: bool
+    ) -> Stage | None:
+        if is_empty(index.shape):
+            return b.stage(input)
+        if is_empty(input.shape):
+            return None  # no place to write to: the reference refuses the indices
+        places = Places(b)
+
+        def where(i: Index) -> tuple:
+            named = index[unravel(b, i, index.shape)]
+            place = places.place(named, count_of(input.shape), negative=True)
+            return unravel(b, place, input.shape)
+
+        made = b.scatter(
+            input,
+            (count_of(index.shape),),
+            where,
+            lambda i: source[unravel(b, i, source.shape)],
+            adding(input.dtype) if accumulate else REPLACE,
+        )
+        return places.check(made, _outside("put_"))
+
     def gradient(
         self, g: Any, out: Any, input: Any, index: Any, source: Any, *, numel: int, accumulate: bool
     ) -> tuple:
@@ -193,6 +247,25 @@ class MaskedScatter(Operation):
         out[mask] = source.reshape(-1)[: np.count_nonzero(mask)]
         return out
 
+    def lower(self, b: Builder, input: Any, mask: Any, source: Any) -> Stage | None:
+        if is_empty(input.shape):
+            return b.stage(input)
+        if is_empty(source.shape):
+            return None  # nothing to write: the reference refuses masks with places for it
+        rank = _ranks(b, mask)
+        size = b.index(count_of(source.shape))
+        conditions = []
+
+        def at(*i: Index) -> Expression:
+            taken = rank[ravel(i, mask.shape)] - 1
+            conditions.append(~mask[i] | (taken < size))
+            place = b.max(b.min(taken, size - 1), 0)
+            return b.where(mask[i], source[unravel(b, place, source.shape)], input[i])
+
+        made = b.map(input.shape, input.dtype, at)
+        message = "[masked_scatter] Number of elements of source < number of ones in mask"
+        return b.check(made, conditions, message)
+
     def gradient(self, g: Any, out: Any, input: Any, mask: Any, source: Any) -> tuple:
         def for_source() -> Any:
             return MaskedCollect.apply(g, mask, shape=tuple(source.shape))
@@ -222,8 +295,33 @@ class MaskedCollect(Operation):
         out.reshape(-1)[: chosen.size] = chosen
         return out
 
+    def lower(self, b: Builder, input: Any, mask: Any, *, shape: tuple[int, ...]) -> Stage:
+        extents = [b.extent(n) for n in shape]
+        zeros = filled_stage(b, extents, 0, input.dtype)
+        if is_empty(input.shape) or is_empty(extents):
+            return zeros
+        rank = _ranks(b, mask)
+        size = b.index(count_of(extents))
+
+        def where(*i: Index) -> tuple:
+            place = b.max(b.min(rank[ravel(i, mask.shape)] - 1, size - 1), 0)
+            return unravel(b, place, extents)
+
+        def value(*i: Index) -> Expression:
+            return b.where(mask[i], input[i], 0)  # adding 0 leaves a place as it is
+
+        return b.scatter(zeros, input.shape, where, value, adding(input.dtype))
+
     def gradient(self, g: Any, out: Any, input: Any, mask: Any, *, shape: tuple) -> tuple:
         return (lambda: filled(input.shape, 0, g.dtype).masked_scatter(mask, g)), None
+
+
+def _ranks(b: Builder, mask: Any) -> Stage:
+    """How many elements up to each one, in row-major order, the mask selects (a vector)."""
+    size = count_of(mask.shape)
+    return b.scan(
+        "add", (size,), 0, "int64", lambda i: b.cast(mask[unravel(b, i, mask.shape)], "int64")
+    )
 
 
 def _common(a: Any, b: Any) -> tuple[int, ...]:
@@ -278,6 +376,16 @@ def argwhere(input: Any) -> Any:
 class Triangle(Operation, abstract=True):
     """Base of tril and triu: matrices (..., H, W) with zeros on one side of a diagonal."""
 
+    def keeps(self, above: Expression, diagonal: int) -> Expression:
+        """Whether an element stays that lies ``above`` the main diagonal by so many steps."""
+        raise NotImplementedError
+
+    def lower(self, b: Builder, input: Any, *, diagonal: int) -> Stage:
+        def at(*i: Index) -> Expression:
+            return b.where(self.keeps(b.index(i[-1] - i[-2]), diagonal), input[i], 0)
+
+        return b.map(input.shape, input.dtype, at)
+
     def __call__(self, input: Any, diagonal: int = 0) -> Any:
         return self.apply(input, diagonal=int(diagonal))
 
@@ -313,6 +421,9 @@ class Tril(Triangle):
     def reference(self, input: np.ndarray, *, diagonal: int) -> np.ndarray:
         return np.where(_below(input.shape, diagonal), input, input.dtype.type(0))
 
+    def keeps(self, above: Expression, diagonal: int) -> Expression:
+        return above <= diagonal
+
 
 @register
 class Triu(Triangle):
@@ -322,6 +433,9 @@ class Triu(Triangle):
 
     def reference(self, input: np.ndarray, *, diagonal: int) -> np.ndarray:
         return np.where(_below(input.shape, diagonal - 1), input.dtype.type(0), input)
+
+    def keeps(self, above: Expression, diagonal: int) -> Expression:
+        return above >= diagonal
 
 
 @composite("tril_indices", methods=(), samples=lambda: iter([Sample(3, 4, 1)]))
@@ -395,6 +509,20 @@ class OneHot(Operation):
     def reference(self, input: np.ndarray, *, classes: int) -> np.ndarray:
         self.check(input, classes=classes)
         return (input[..., None] == np.arange(classes)).astype(np.int64)
+
+    def lower(self, b: Builder, input: Any, *, classes: int) -> Stage | None:
+        if classes == 0 and not is_empty(input.shape):
+            return None  # there is no class: the reference refuses the indices
+        conditions = []
+
+        def at(*i: Index) -> Expression:
+            conditions.append(b.inside(input[i[:-1]], classes))
+            return b.cast(input[i[:-1]].eq(b.index(i[-1])), "int64")
+
+        made = b.map((*input.shape, classes), "int64", at)
+        return b.check(
+            made, conditions, "[one_hot] Class values must be from 0 to num_classes - 1."
+        )
 
 
 @composite(

@@ -64,6 +64,8 @@ class Choice(Wide, abstract=True):
     saves = ("out[1]",)
     public = ""  # the name in messages
 
+    # Medians, modes and k-th values have no lowering: they need lines in order.
+
     def pick(self, x: np.ndarray, **options: Any) -> np.ndarray:
         """The chosen positions in the last axis, which disappears."""
         raise NotImplementedError

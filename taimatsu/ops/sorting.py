@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from taimatsu import dtypes, recorder, return_types
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import FLOATS, Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage, View
 from taimatsu.ops.base import Operation, Sample, array, composite, integers, register
+from taimatsu.ops.coordinates import (
+    Places,
+    converted,
+    count_of,
+    element,
+    filled_stage,
+    is_empty,
+    unravel,
+)
 from taimatsu.ops.reducing import Wide, numpy_names, one_axis
 from taimatsu.ops.selecting import Choice
 from taimatsu.shapes import normalize_axis
@@ -30,6 +43,8 @@ class Ordering(Wide, abstract=True):
 
     outputs = 2
     saves = ("out[1]",)
+
+    # No lowering: stages have no sort, and NumPy's is a good one.
 
     def gradient(self, g: tuple, out: tuple, input: Meta, *, dim: int, **options: Any) -> Any:
         if g[0] is None or input.ndim == 0:
@@ -328,6 +343,67 @@ class Searchsorted(Operation):
             found[place] = np.searchsorted(sequence[place], values[place], side)
         return found
 
+    def lower(
+        self, b: Builder, sorted_sequence: Any, input: Any, sorter: Any, *, right, out_int32
+    ) -> Stage:
+        """A binary search in as many steps as the sequence's length has bits."""
+        kind = "int32" if out_int32 else "int64"
+        shape = input.shape if isinstance(input, View) else ()
+        if is_empty(sorted_sequence.shape):
+            return filled_stage(b, shape, 0, kind)
+        compute = _common_dtype(sorted_sequence, input)
+        n = b.known(sorted_sequence.shape[-1])
+        places = Places(b)
+
+        def at(*i: Index) -> Expression:
+            value = element(b, input, i, compute)
+            lines = i[:-1] if len(sorted_sequence.shape) > 1 else ()
+
+            def is_before(place: Expression) -> Expression:
+                if sorter is not None:
+                    place = places.place(sorter[(*lines, place)], n)
+                found = b.cast(sorted_sequence[(*lines, place)], compute)
+                return ~_is_less(b, value, found) if right else _is_less(b, found, value)
+
+            return b.cast(_elements_before(b, n, is_before), kind)
+
+        message = "[searchsorted] an index in sorter is out of range"
+        return places.check(b.map(shape, kind, at), message)
+
+
+def _common_dtype(*operands: Any) -> str:
+    """The dtype in which arrays and numbers of several dtypes are compared."""
+    names = set()
+    for x in operands:
+        number = "float64" if isinstance(x, float) else "int64"
+        names.add(x.dtype if isinstance(x, (View, Expression)) else number)
+    if names == {"bool"}:
+        return "uint8"
+    if len(names) == 1:
+        return names.pop()
+    return "float64" if names & FLOATS else "int64"
+
+
+def _is_less(b: Builder, x: Expression, y: Expression) -> Expression:
+    """The order in which NaN is the largest."""
+    if x.dtype not in FLOATS:
+        return x < y
+    return (x < y) | (b.isnan(y) & ~b.isnan(x))
+
+
+def _elements_before(
+    b: Builder, n: int, is_before: Callable[[Expression], Expression]
+) -> Expression:
+    """How many of ``n`` elements, the first ones, are before something."""
+    count = b.constant(0, "int64")
+    step = 1 << (n.bit_length() - 1)
+    while step:
+        further = count + step
+        last = b.min(further - 1, n - 1)
+        count = b.where((further <= n) & is_before(last), further, count)
+        step //= 2
+    return count
+
 
 def _bucketize_samples() -> Iterator[Sample]:
     boundaries = np.array([1.0, 3.0, 5.0])
@@ -341,6 +417,9 @@ def bucketize(input: Any, boundaries: Any, *, out_int32: bool = False, right: bo
     if boundaries.ndim != 1:
         raise RuntimeError(f"boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
     return Searchsorted(boundaries, input, out_int32=out_int32, right=right)
+
+
+_COMPARED = 64  # elements that each one is compared with; for more it is faster to sort first
 
 
 def _isin_samples() -> Iterator[Sample]:
@@ -372,3 +451,18 @@ class Isin(Operation):
 
     def reference(self, elements: Any, test_elements: Any, *, invert: bool) -> np.ndarray:
         return np.asarray(np.isin(elements, test_elements, invert=invert))
+
+    def lower(self, b: Builder, elements: Any, test_elements: Any, *, invert: bool) -> Stage | None:
+        tests = test_elements if isinstance(test_elements, View) else None
+        count = 1 if tests is None else b.known(count_of(tests.shape))
+        if count > _COMPARED:
+            return None  # the reference sorts
+        compute = _common_dtype(elements, test_elements)
+        shape = elements.shape if isinstance(elements, View) else ()
+
+        def among(i: tuple[Index, ...], r: tuple[Index, ...]) -> Expression:
+            test = test_elements if tests is None else tests[unravel(b, r[0], tests.shape)]
+            return element(b, elements, i, compute).eq(converted(b, test, compute))
+
+        found = b.reduce("or", shape, (count,), "bool", among)
+        return b.map(shape, "bool", lambda *i: ~found[i]) if invert else found

@@ -19,7 +19,7 @@ from taimatsu.ir.stages import Stage
 from taimatsu.ops.coordinates import ravel
 from taimatsu.ops.region_stages import replaced_region
 from taimatsu.storage import window
-from tests.ops.lowering import Call, assert_lowers, collected
+from tests.ops.lowering import Call, Lowered, assert_lowers, collected
 
 
 def assert_all_lower(compute: Callable[[], Any], *names: str) -> None:
@@ -188,3 +188,161 @@ def test_regions_that_run_over_ends_of_rows(
     wanted = values.copy()
     window(wanted.reshape(-1), size, stride, start)[...] = src
     np.testing.assert_array_equal(found, wanted)
+
+
+# -- indices -----------------------------------------------------------------------------------
+
+
+def indices(*values: int) -> Any:
+    return torch.tensor(values, dtype=torch.int64)
+
+
+def table() -> Any:
+    return torch.arange(12.0).reshape(4, 3)
+
+
+INDEXED = [
+    ("gather", lambda: table().gather(0, indices(1, 0, 2)[None]), 1, (-1, 4)),
+    ("scatter", lambda: table().scatter(0, indices(1, 0, 2)[None], 5.0), 1, (-1, 4)),
+    ("scatter_add", lambda: table().scatter_add(1, indices(1, 0)[None], table()), 1, (-1, 3)),
+    (
+        "scatter_reduce",
+        lambda: table().scatter_reduce(0, indices(1, 0)[:, None], table(), "mean"),
+        1,
+        (-1, 4),
+    ),
+    ("index_select", lambda: table().index_select(1, indices(1, 2)), 1, (-1, 3)),
+    ("index_add", lambda: table().index_add(1, indices(1, 2), torch.ones(4, 2)), 1, (-1, 3)),
+    ("index_copy", lambda: table().index_copy(0, indices(1), torch.ones(1, 3)), 1, (-1, 4)),
+    ("index_fill", lambda: table().index_fill(0, indices(1, -1), 2.0), 1, (-5, 4)),
+    ("index_by", lambda: table()[indices(1, -1), indices(0, -2)], 2, (-4, 3)),
+    ("index_put_by", lambda: table().index_put((indices(1, -1),), torch.ones(3)), 2, (-5, 4)),
+    ("take", lambda: table().take(indices(1, -1)), 1, (-13, 12)),
+    ("put", lambda: table().put(indices(1, -1), torch.ones(2)), 1, (-13, 12)),
+    ("embedding", lambda: F.embedding(indices(3, 0), table()), 1, (-1, 4)),
+    ("one_hot", lambda: F.one_hot(indices(3, 0), 4), 0, (-1, 4)),
+]
+
+
+@pytest.mark.parametrize(("name", "compute", "place", "bad"), INDEXED, ids=[c[0] for c in INDEXED])
+def test_indices_outside_stop_a_launch(
+    name: str, compute: Callable, place: int, bad: tuple[int, int]
+) -> None:
+    with collected() as calls:
+        compute()
+    (call,) = [c for c in calls if c.operation.name == name]
+    assert assert_lowers(call, summed=True)
+    for value in bad:
+        given = call.inputs[place].copy()
+        given.reshape(-1)[-1] = value
+        inputs = (*call.inputs[:place], given, *call.inputs[place + 1 :])
+        for layout in ("plain", "moved", "flat"):
+            with pytest.raises(IndexError):
+                Lowered(call._replace(inputs=inputs), layout).values()
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int64])
+def test_small_indices(kind: Any) -> None:
+    index = indices(2, 0, 2).to(kind)
+    assert_all_lower(lambda: table().index_select(0, index), "index_select")
+    assert_all_lower(lambda: F.embedding(index, table()), "embedding")
+
+
+def test_index_tensors_broadcast_and_stand_apart() -> None:
+    x = leaf(4, 5, 3)
+    rows, columns = indices(1, -1), indices(0, 2)
+    names = ("index_by", "index_put_by")
+    assert_all_lower(lambda: x[rows, :, columns], *names)
+    assert_all_lower(lambda: x[:, rows[:, None], columns], *names)
+    assert_all_lower(lambda: x[rows[:, None, None], columns], *names)
+    assert_all_lower(lambda: x[:, :, rows[:, None]], *names)
+    assert_all_lower(lambda: x[indices()], *names)
+
+
+def test_scatters_of_booleans_join() -> None:
+    x = torch.tensor([True, False, False])
+    source = torch.tensor([False, True, True])
+    index = indices(0, 1, 1)
+    assert_all_lower(lambda: x.scatter_add(0, index, source), "scatter_add")
+    assert_all_lower(lambda: x.index_put((index,), source, accumulate=True), "index_put_by")
+    for reduce in ("sum", "prod", "amax", "amin"):
+        assert_all_lower(lambda r=reduce: x.scatter_reduce(0, index, source, r), "scatter_reduce")
+
+
+@pytest.mark.parametrize("reduce", ["sum", "prod", "mean", "amax", "amin"])
+@pytest.mark.parametrize("include_self", [True, False])
+def test_scatters_of_whole_numbers(reduce: str, include_self: bool) -> None:
+    x = torch.arange(1, 13, dtype=torch.int16).reshape(3, 4)
+    index = torch.tensor([[0, 2, 2], [1, 0, 2]])
+    assert_all_lower(
+        lambda: x.scatter_reduce(0, index, x + 5, reduce, include_self=include_self),
+        "scatter_reduce",
+    )
+
+
+def test_zero_dimensional_inputs_have_one_slice() -> None:
+    x, index = torch.tensor(2.5), indices(0)
+    assert_all_lower(lambda: x.index_select(0, index), "index_select")
+    assert_all_lower(lambda: x.index_add(0, index, torch.tensor(1.5)), "index_add")
+    assert_all_lower(lambda: x.index_copy(0, index, torch.tensor([1.5])), "index_copy")
+    assert_all_lower(lambda: x.index_fill(0, index, 4), "index_fill")
+
+
+def test_masked_scatter_needs_as_many_elements_as_places() -> None:
+    mask = torch.tensor([[True, False, True], [False, True, True]])
+    x, source = leaf(2, 3), leaf(4)
+    assert_all_lower(lambda: x.masked_scatter(mask, source), "masked_scatter", "masked_collect")
+    with collected() as calls:
+        x.masked_scatter(mask, source)
+    (call,) = [c for c in calls if c.operation.name == "masked_scatter"]
+    every = np.ones((2, 3), bool)
+    with pytest.raises(IndexError):
+        Lowered(call._replace(inputs=(call.inputs[0], every, call.inputs[2]))).values()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 8, 9])
+@pytest.mark.parametrize("right", [False, True])
+def test_search_among_any_number_of_elements(n: int, right: bool) -> None:
+    values = np.sort(np.random.default_rng(n).integers(0, 6, n).astype(np.float32))
+    sequence = torch.tensor(values)
+    wanted = torch.tensor([-1.0, 0.0, 2.0, 2.5, 3.0, 5.0, 7.0, float("nan"), float("inf")])
+    assert_all_lower(lambda: torch.searchsorted(sequence, wanted, right=right), "searchsorted")
+    assert_all_lower(lambda: torch.searchsorted(sequence, 2.0, right=right), "searchsorted")
+
+
+# -- joining -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 9, 20])
+@pytest.mark.parametrize("dim", [0, 1])
+def test_joins_of_few_and_many(count: int, dim: int) -> None:
+    parts = [leaf(2 + i % 3, 3) if dim == 0 else leaf(3, 2 + i % 3) for i in range(count)]
+    assert_all_lower(lambda: torch.cat([p * i for i, p in enumerate(parts)], dim), "cat")
+    assert_all_lower(lambda: torch.stack([parts[0] * i for i in range(count)], dim), "stack")
+
+
+@pytest.mark.parametrize("shift", [-7, -1, 0, 2, 5, 11])
+def test_rolls_by_any_shift(shift: int) -> None:
+    x = leaf(4, 5)
+    assert_all_lower(lambda: x.roll(shift), "roll")
+    assert_all_lower(lambda: x.roll((shift, 1), (0, 1)), "roll")
+
+
+# -- sliding blocks ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 2])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_sliding_blocks(dilation: int, padding: int, stride: int) -> None:
+    x = leaf(2, 3, 6, 7)
+    window = {"kernel_size": (2, 3), "dilation": dilation, "padding": padding, "stride": stride}
+    assert_all_lower(lambda: F.unfold(x, **window), "im2_col", "col2_im")
+
+
+@pytest.mark.parametrize("limits", [(0, 0), (-1, 1), (0.5, 3)])
+def test_histograms(limits: tuple[float, float]) -> None:
+    x = torch.tensor(np.random.default_rng(0).uniform(-2, 2, (5, 7)), dtype=torch.float32)
+    assert_all_lower(lambda: torch.histc(x, 6, *limits), "histc")
+    assert_all_lower(lambda: torch.histc(torch.ones(3), 2), "histc")
+    assert_all_lower(lambda: torch.histc(torch.ones(0), 2), "histc")
