@@ -24,7 +24,7 @@ from taimatsu.compiler.plan import Plan
 from taimatsu.compiler.service import CompileError
 from taimatsu.compiler.text import Canonical
 from taimatsu.config import config
-from taimatsu.evaluate import interpreter
+from taimatsu.evaluate import explain, interpreter
 from taimatsu.evaluate.program import Bound
 from taimatsu.evaluate.statistics import STATISTICS
 from taimatsu.ir.graph import Graph, Operand
@@ -36,6 +36,7 @@ from taimatsu.runtime.loader import LoadError
 PLANS = 1024  # structures whose plans are kept
 VARIANTS = 8  # programs of one graph, for numbers that it was specialised to
 
+_ABSENT = object()
 _lock = threading.RLock()
 _plans: OrderedDict[str, tuple[Plan, dict[Launch, Any]]] = OrderedDict()
 _loaded: dict[bytes, Any] = {}  # objects, by their bytes
@@ -71,15 +72,22 @@ def execute(
     """
     if config.eager or not graph.nodes or not _can_compile():
         return interpreter.execute(graph, buffers, items)
-    for bound in graph.program or ():
-        if bound is None:
-            return interpreter.execute(graph, buffers, items)
-        if bound.fits(items):
-            return bound.run(buffers, items, background)
-    bound = _prepared(graph, buffers, items)
+    bound = _found(graph, items)
+    if bound is _ABSENT:
+        bound = _prepared(graph, buffers, items)
+    if explain.is_watched():
+        explain.watched(graph, bound)
     if bound is None:
         return interpreter.execute(graph, buffers, items)
     return bound.run(buffers, items, background)
+
+
+def _found(graph: Graph, items: list) -> Any:
+    """What the graph was bound to for such numbers; None: the reference; else ``_ABSENT``."""
+    for bound in graph.program or ():
+        if bound is None or bound.fits(items):
+            return bound
+    return _ABSENT
 
 
 def _prepared(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound | None:

@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 from taimatsu.compiler.groups import Launch
+from taimatsu.evaluate.explain import title
 from taimatsu.runtime import threads
 
 MOST_ROWS = 40
@@ -94,12 +95,7 @@ def _title(what: Any) -> str:
     """A kernel's name and its operations with the lines that recorded them."""
     if not isinstance(what, Launch):
         return f"NumPy reference: {what.operation.name} ({what.site})"
-    found: dict[str, None] = {}
-    for node in what.nodes:
-        if node is not None:
-            name = "write" if node.is_write else node.operation.name
-            found[f"{name} ({node.site})"] = None
-    return f"{what.kernel.name}: {', '.join(found)}"
+    return title(what)
 
 
 PROFILE = Profile()

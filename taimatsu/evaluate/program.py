@@ -34,6 +34,8 @@ from taimatsu.storage import OWN_MEMORY, finish, take_off, window
 
 OWN_MEMORY.add(Mapping)
 
+WORTH_FLYING = 100e-6  # seconds of work from which on waking another thread pays
+
 Segment = tuple[threads.Program, list[Launch], list[threads.Phase]]
 
 
@@ -210,7 +212,16 @@ class Bound:
             isinstance(step, Reference) or step.messages for step in self.plan.steps
         )
 
-        self._may_fly = not self._may_fail and len(self.segments) == 1
+        self._may_fly = (
+            not self._may_fail and len(self.segments) == 1 and self._work() >= WORTH_FLYING
+        )
+
+    def _work(self) -> float:
+        """About how many seconds a launch takes one thread."""
+        launches = [step for step in self.plan.steps if isinstance(step, Launch)]
+        flops = sum(self.size_of(launch, launch.flops) for launch in launches)
+        moved = sum(self.size_of(launch, launch.bytes) for launch in launches)
+        return flops / 50e9 + moved / 10e9
 
     # -- launching -------------------------------------------------------------------------
 
