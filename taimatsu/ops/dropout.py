@@ -14,9 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from taimatsu import dtypes
 from taimatsu.generator import default_generator, philox_uniform
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
+from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
+from taimatsu.ir.stages import Stage, View
 from taimatsu.ops.base import Operation, Sample, array, composite, register
+from taimatsu.ops.coordinates import ravel, wide
+from taimatsu.ops.philox_lowering import uniform_below
 from taimatsu.ops.random import error
 from taimatsu.shapes import count
 
@@ -27,6 +34,21 @@ _ALPHA = 1.7580993408473766
 def _kept(seed: int, offset: int, shape: tuple[int, ...], p: float) -> np.ndarray:
     """True where an element stays: its number, in row-major order, is below ``1 - p``."""
     return (philox_uniform(seed, offset, count(shape)) < np.float32(1 - p)).reshape(shape)
+
+
+def _kept_at(
+    b: Builder,
+    seed: Expression,
+    offset: Expression,
+    where: tuple[Index, ...],
+    shape: tuple[Index, ...],
+    p: float,
+    feature: bool,
+) -> Expression:
+    """``_kept`` at one place of an input of this shape."""
+    places = 2 if feature else len(shape)
+    number = ravel(where[:places], shape[:places])
+    return uniform_below(b, seed, offset, number, float(np.float32(1 - p)))
 
 
 def _mask_shape(shape: tuple[int, ...], feature: bool) -> tuple[int, ...]:
@@ -56,6 +78,27 @@ class Dropout(Operation):
         scale = (compute(1) / compute(1 - p)).astype(input.dtype)
         return input * np.where(kept, scale, input.dtype.type(0))
 
+    def lower(
+        self,
+        b: Builder,
+        input: View,
+        seed: Expression,
+        offset: Expression,
+        *,
+        p: float,
+        feature: bool,
+    ) -> Stage:
+        kind = wide(input.dtype)
+        compute = np.float32 if kind == "float32" else np.float64
+        scale = (compute(1) / compute(1 - p)).astype(getattr(dtypes, input.dtype).numpy)
+        factor = b.constant(float(scale), kind)
+
+        def element(*i: Index) -> Expression:
+            kept = _kept_at(b, seed, offset, i, input.shape, p, feature)
+            return b.cast(b.cast(input[i], kind) * b.where(kept, factor, 0), input.dtype)
+
+        return b.map(input.shape, input.dtype, element)
+
     def gradient(
         self, g: Any, out: Any, input: Any, seed: Any, offset: Any, *, p: float, feature: bool
     ) -> Any:
@@ -76,6 +119,22 @@ class DropoutMask(Operation):
         self, input: np.ndarray, seed: int, offset: int, *, p: float, feature: bool
     ) -> np.ndarray:
         return _kept(seed, offset, _mask_shape(input.shape, feature), p).astype(input.dtype)
+
+    def lower(
+        self,
+        b: Builder,
+        input: View,
+        seed: Expression,
+        offset: Expression,
+        *,
+        p: float,
+        feature: bool,
+    ) -> Stage:
+        def element(*i: Index) -> Expression:
+            return b.cast(_kept_at(b, seed, offset, i, input.shape, p, feature), input.dtype)
+
+        shape = (*input.shape[:2], *(1 for _ in input.shape[2:])) if feature else input.shape
+        return b.map(shape, input.dtype, element)
 
 
 def _key(numel: int) -> tuple[int, int]:

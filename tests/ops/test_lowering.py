@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from ops.lowering import Call, assert_lowers, collected
 from ops.test_registry import call, public_name, samples_of, weighted
@@ -75,3 +76,26 @@ def test_stages_give_what_references_give(entry: Any) -> None:
         rules += assert_lowers(each, summed)
     if not rules:
         pytest.skip("nothing of this is lowered")
+
+
+@pytest.mark.parametrize("floating", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("shape", [(7,), (3, 4), (2, 3, 5, 2)])
+def test_dropout_draws_the_reference_bits(floating: str, shape: tuple[int, ...]) -> None:
+    """Masks of stages are those of the reference, wherever the counter stands."""
+    taimatsu.manual_seed(-3)
+    x = taimatsu.rand(shape).to(getattr(taimatsu, floating)) + 1
+    calls = 0
+    with collected() as found:
+        for p in (0.1, 0.5, 0.9):
+            taimatsu.nn.functional.dropout(x, p)
+            taimatsu.nn.functional.alpha_dropout(x, p, training=True)
+            if len(shape) > 1:
+                taimatsu.feature_dropout(x, p, True)
+    for each in found:
+        if each.operation.name in ("dropout_by_key", "dropout_mask"):
+            calls += assert_lowers(each, False, assert_equal)
+    assert calls == (9 if len(shape) > 1 else 6)
+
+
+def assert_equal(found: Any, wanted: Any, scale: float) -> None:
+    np.testing.assert_array_equal(found.astype(np.float64), wanted.astype(np.float64))
