@@ -251,7 +251,8 @@ class Bound:
         if background and self._may_fly and not config.profile:
             STATISTICS.launches += 1
             owner = (block, keep, arena)
-            launch = threads.current_pool().start(self.segments[0][0], address_of(block), owner)
+            program = self.segments[0][0]  # type: ignore[index]
+            launch = threads.current_pool().start(program, address_of(block), owner)
             take_off(launch, {id(buffer): buffer for buffer in made.values()})
             return {slot: made[slot] for slot in self.graph.outputs}
         try:
@@ -340,10 +341,17 @@ class Bound:
                 raise self._failure(launch, error.code) from None
 
     def _failure(self, launch: Launch, code: int) -> Exception:
-        message, node = launch.messages[code]
-        site = self._nodes[id(node)].site
+        """The error that a kernel's code stands for, with the line that recorded the call."""
+        message = launch.messages[code]
+        checking = (
+            stage.node
+            for group in self.plan.groups
+            for stage in group.stages
+            if any(message == said for _, said in stage.checks)
+        )
+        node = self._nodes[id(next(checking))]
         error = IndexError(f"[{node.operation.name}] {message}")
-        error.add_note(f"in {node.operation.name}, called at {site}")
+        error.add_note(f"in {node.operation.name}, called at {node.site}")
         return error
 
     def _refer(
