@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.expression import Expression
 from taimatsu.ops import special_functions as functions
+from taimatsu.ops import special_lowering as lowered
 from taimatsu.ops.base import Sample, array, composite, integers, register
 from taimatsu.ops.elementwise import (
     FLOATS,
@@ -33,6 +36,9 @@ class Erf(FloatUnary):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return functions.erf(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.erf(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return 2 / math.sqrt(math.pi) * (-(input * input)).exp() * g
 
@@ -49,6 +55,9 @@ class Erfc(FloatUnary):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return functions.erfc(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return b.erfc(input)
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return -2 / math.sqrt(math.pi) * (-(input * input)).exp() * g
 
@@ -64,6 +73,9 @@ class Erfinv(FloatUnary):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return functions.erfinv(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return lowered.erfinv(b, b.cast(input, "float64"))
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return 0.5 * math.sqrt(math.pi) * (out * out).exp() * g
@@ -125,6 +137,9 @@ class LogNdtr(FloatUnary):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return scipy_special("log_ndtr")(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return lowered.log_ndtr(b, b.cast(input, "float64"))
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * (-(input * input) / 2 - out).exp() / math.sqrt(2 * math.pi)
 
@@ -142,6 +157,9 @@ class Erfcx(FloatUnary):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return scipy_special("erfcx")(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return lowered.erfcx(b, b.cast(input, "float64"))
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return (2 * input * out - 2 / math.sqrt(math.pi)) * g
@@ -161,6 +179,10 @@ class Entr(FloatUnary):
     def reference(self, input: np.ndarray) -> np.ndarray:
         inside = -input * np.log(input)
         return np.where(input == 0, 0, np.where(input < 0, -np.inf, inside))
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        inside = b.where(input.eq(0), 0, -input * b.log(input))
+        return b.where(input < 0, -math.inf, inside)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * (-input.log() - 1)
@@ -186,6 +208,10 @@ class Xlog1py(Binary):
         product = input * np.log1p(other)
         return np.where(np.isnan(other), other, np.where(input == 0, 0, product))
 
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        product = b.where(input.eq(0), 0, input * b.log1p(other))
+        return b.where(b.isnan(other), other, product)
+
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         return lambda: self._for_input(g, input, other), lambda: g * input / (other + 1)
 
@@ -208,6 +234,9 @@ class Lgamma(FloatUnary):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return functions.lgamma(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return lowered.lgamma(b, b.cast(input, "float64"))
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * input.digamma()
 
@@ -223,6 +252,9 @@ class Digamma(FloatUnary):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return functions.digamma(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return lowered.digamma(b, b.cast(input, "float64"))
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * Polygamma(1, input)
@@ -250,6 +282,12 @@ class Polygamma(FloatUnary):
 
     def reference(self, input: np.ndarray, *, n: int) -> np.ndarray:
         return functions.polygamma(n, input)
+
+    def lower(self, b: Builder, input: Expression, *, n: int) -> Expression | None:
+        if n > 1:
+            return None  # zeta takes as many terms as its arguments are below zero
+        function = lowered.trigamma if n else lowered.digamma
+        return function(b, b.cast(input, "float64"))
 
     def gradient(self, g: Any, out: Any, input: Any, *, n: int) -> Any:
         return g * self(n + 1, input)
@@ -284,6 +322,9 @@ class Zeta(Binary):
     )
 
 
+_MOST_TERMS = 4  # of a sum of lgamma that is written out
+
+
 @register
 class Mvlgamma(FloatUnary):
     """The logarithm of the multivariate gamma function of dimension ``p``."""
@@ -301,6 +342,15 @@ class Mvlgamma(FloatUnary):
         total = np.full_like(wide, p * (p - 1) / 4 * math.log(math.pi))
         for i in range(p):
             total += functions.lgamma(wide - i / 2)
+        return total
+
+    def lower(self, b: Builder, input: Expression, *, p: int) -> Expression | None:
+        if p > _MOST_TERMS:
+            return None
+        wide = b.cast(input, "float64")
+        total = b.constant(p * (p - 1) / 4 * math.log(math.pi), "float64")
+        for i in range(p):
+            total = total + lowered.lgamma(b, wide - i / 2)
         return total
 
     def gradient(self, g: Any, out: Any, input: Any, *, p: int) -> Any:
