@@ -7,7 +7,7 @@ from typing import Any
 
 from taimatsu import recorder
 from taimatsu.errors import OperationError
-from taimatsu.ops.regions import CopySlices, Region
+from taimatsu.ops.regions import CopySlices, Region, is_boxed
 from taimatsu.ops.views import Permute
 from taimatsu.shapes import is_dense
 
@@ -43,11 +43,7 @@ def rebase(target: Any, base: Any, source: Any) -> None:
     """
     order = memory_order(base)
     start = target._offset - base._offset
-    attributes = {
-        "size": tuple(target._meta.shape),
-        "stride": target._meta.strides,
-        "order": order,
-    }
+    attributes = _layout(target, base, order) | {"order": order}
     recorder.record_view(CopySlices, base, base, (start,), attributes, (source,))
     extra = recorder.extra_of(base)
     extra.rebased += 1
@@ -59,8 +55,16 @@ def regenerate(tensor: Any, base: Any) -> None:
     """Makes the tensor a region of its base in the graph."""
     order = memory_order(base)
     plain = base if order == tuple(range(len(order))) else Permute(base, order)
-    attributes = {"size": tuple(tensor._meta.shape), "stride": tensor._meta.strides}
-    recorder.record_view(Region, plain, tensor, (tensor._offset - base._offset,), attributes)
+    start = tensor._offset - base._offset
+    recorder.record_view(Region, plain, tensor, (start,), _layout(tensor, base, order))
+
+
+def _layout(tensor: Any, base: Any, order: tuple[int, ...]) -> dict[str, Any]:
+    """How a view lies over its base in the order of memory: attributes of ``Region``."""
+    size, stride = tuple(tensor._meta.shape), tensor._meta.strides
+    shape = [base._meta.shape[d] for d in order]
+    boxed = is_boxed(shape, size, stride, tensor._offset - base._offset)
+    return {"size": size, "stride": stride, "boxed": boxed}
 
 
 def memory_order(base: Any) -> tuple[int, ...]:

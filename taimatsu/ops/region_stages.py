@@ -50,7 +50,7 @@ class Layout:
             if n == 1:
                 runs.append(Run((), 1, n, False))
                 continue
-            along = _dimensions_along(hints, plain, n.hint(), s)
+            along = dimensions_along(hints, plain, n.hint(), s)
             if along is None or used.intersection(along):
                 return None
             used.update(along)
@@ -148,7 +148,7 @@ def _minus(b: Builder, at: Index, begin: Any) -> Any:
     return b.index(at) - begin
 
 
-def _dimensions_along(
+def dimensions_along(
     shape: Sequence[int], plain: Sequence[int], count: int, stride: int
 ) -> tuple[int, ...] | None:
     """The dimensions that elements this far apart run along without leaving them: one, or two at

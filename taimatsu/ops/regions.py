@@ -12,8 +12,9 @@ from taimatsu.ir.meta import meta
 from taimatsu.ops.base import Operation, register
 from taimatsu.ops.coordinates import is_empty
 from taimatsu.ops.filling import filled, zeros_of
-from taimatsu.ops.region_stages import replaced_region
+from taimatsu.ops.region_stages import dimensions_along, replaced_region
 from taimatsu.ops.view_base import ViewOperation, shape_arguments, view_samples
+from taimatsu.shapes import contiguous_strides
 
 
 @register
@@ -78,6 +79,23 @@ def overlaps(size: Sequence[int], stride: Sequence[int]) -> bool:
     return False
 
 
+def is_boxed(shape: Sequence[int], size: Sequence[int], stride: Sequence[int], start: int) -> bool:
+    """Whether a layout over an array in row-major order stays, along each of its dimensions,
+    within the dimensions of the array that it runs along.
+    """
+    plain = contiguous_strides(shape)
+    for count, step in zip(size, stride, strict=True):
+        if count <= 1:
+            continue
+        along = dimensions_along(shape, plain, count, step)
+        if along is None:
+            return False
+        reach = (count - 1) * (step // sum([plain[d] for d in along]))
+        if any(start // plain[d] % shape[d] + reach >= shape[d] for d in along):
+            return False
+    return True
+
+
 @register
 class RegionScatter(Operation):
     """A copy of ``input`` with the elements that a layout sees replaced by ``src``.
@@ -105,7 +123,7 @@ class RegionScatter(Operation):
 
     def gradient(self, g, out, input, src, start, *, stride, boxed=False):
         whole = g.contiguous()
-        region = Region.make(whole, start, size=tuple(src.shape), stride=stride)
+        region = Region.make(whole, start, size=tuple(src.shape), stride=stride, boxed=boxed)
 
         def rest():
             zeros = zeros_of(region)
@@ -123,15 +141,15 @@ class Region(ViewOperation):
     hidden = True
     parameters = ("input", "start")
 
-    def layout(self, input, *, size, stride):
+    def layout(self, input, *, size, stride, boxed=False):
         return meta(size, input.dtype, stride)
 
-    def shift(self, input, start, *, size, stride):
+    def shift(self, input, start, *, size, stride, boxed=False):
         return start
 
-    def gradient(self, g, out, input, start, *, size, stride):
+    def gradient(self, g, out, input, start, *, size, stride, boxed=False):
         if not overlaps(size, stride):
-            return put_region(g, input, stride, start)
+            return put_region(g, input, stride, start, boxed)
         positions = recorder.constant(region_positions(size, stride).reshape(-1)) + start
         flat = g.new_zeros(input.numel)
         return flat.index_add(0, positions, g.reshape(-1)).reshape(input.shape)
@@ -148,13 +166,14 @@ class CopySlices(ViewOperation):
     backward_name = "CopySlices"
     parameters = ("input", "src", "start")
 
-    def gradient(self, g, out, input, src, start, *, size, stride, order):
+    def gradient(self, g, out, input, src, start, *, size, stride, order, boxed):
         whole = g.permute(order).contiguous()
         back = tuple(int(i) for i in np.argsort(order))
-        region = Region.make(whole, start, size=size, stride=stride)
+        region = Region.make(whole, start, size=size, stride=stride, boxed=boxed)
 
         def rest():
-            cleared = RegionScatter.apply(whole, zeros_of(region), start, stride=stride)
+            zeros = zeros_of(region)
+            cleared = RegionScatter.apply(whole, zeros, start, stride=stride, boxed=boxed)
             return cleared.permute(back)
 
         return rest, region
