@@ -144,8 +144,9 @@ class Recording:
             if state.parent is None:
                 return self.state.infos()
             state = state.parent
-        for step in reversed(steps):
-            self.table.extend(step.results)
+        added = [info for step in reversed(steps) for info in step.results]
+        # No call between the two: Ctrl-C finds both done or neither.
+        self.table += added
         self.table_state = self.state
         return self.table
 
@@ -175,15 +176,12 @@ class Recording:
             if tensor._meta.numel * storage.buffer.itemsize <= SNAPSHOT_LIMIT:
                 return self.enter_snapshot(tensor)
             self.must_run = passing = True
-        if not known:
-            storage.recording = self
-            storage.slot = self.state.slots
-        elif storage.buffer is not None and not for_write and is_exposed(storage):
+        if known and storage.buffer is not None and not for_write and is_exposed(storage):
             self.must_run = passing = True
         description = tensor._meta
         whole = not known and tensor._offset == 0 and _fills(description, storage)
-        new = None if known else storage
-        number = self._step_input(tensor, description, storage.slot, new, whole)
+        slot, new = (storage.slot, None) if known else (self.state.slots, storage)
+        number = self._step_input(tensor, description, slot, new, whole)
         if not passing:
             tensor._recording = self
             tensor._tid = number
@@ -198,10 +196,8 @@ class Recording:
         view = window(tensor._storage.buffer, source.shape, source.strides, tensor._offset)
         copy = Storage(np.array(view, order="C").reshape(-1))
         del view
-        copy.recording = self
-        copy.slot = self.state.slots
         plain = make_meta(source.shape, source.dtype, None, False, source.wrapped)
-        tid = self._step_input(tensor, plain, copy.slot, copy, True)
+        tid = self._step_input(tensor, plain, self.state.slots, copy, True)
         counter = counter_of(tensor)
         self.tape.versions[tid] = (counter, counter.version)
         self.tape.snapshots[tid] = (tensor._storage, source, tensor._offset)
@@ -224,6 +220,10 @@ class Recording:
         items: tuple = () if new is None else (new,)
         if description.dynamic:
             items = (*items, tensor._offset)
+        # No call among these: Ctrl-C finds all done or none.
+        if new is not None:
+            new.recording = self
+            new.slot = slot
         self.state = following
         self.items += items
         tid = following.tid
