@@ -76,10 +76,10 @@ def main() -> None:
     while True:
         try:
             case = Case(*pickle.load(sys.stdin.buffer))
-        except EOFError:
-            return
-        pickle.dump(carry_out(torch, case), answers)
-        answers.flush()
+            pickle.dump(carry_out(torch, case), answers)
+            answers.flush()
+        except (BrokenPipeError, EOFError):
+            os._exit(0)  # nobody is there any more
 
 
 if __name__ == "__main__":

@@ -134,6 +134,7 @@ class Soak:
         case = draw(self.rng, fresh=True)
         expected = self.oracle.expect(case)
         seconds = 10 ** self.rng.uniform(-4.0, -0.7)
+        where = "no point: it came too late"
         timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
         timer.daemon = True
         timer.start()
@@ -141,13 +142,18 @@ class Soak:
             self.is_armed = True
             carry_out(torch, case)
             self.is_armed = False
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as found:
             self.done["interrupted"] += 1
+            where = "".join(traceback.format_tb(found.__traceback__)[-4:])
         finally:
             self.is_armed = False
         timer.join()
         self.watch.tell(f"running {case} after an interrupt")
-        self.compare(carry_out(torch, case), expected, case)
+        try:
+            self.compare(carry_out(torch, case), expected, case)
+        finally:
+            if self.failures or sys.exc_info()[0] is not None:
+                say(f"the interrupt before came at\n{where}")
 
     def _on_interrupt(self, number: int, frame: Any) -> None:
         if self.is_armed:
