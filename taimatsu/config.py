@@ -51,13 +51,14 @@ FLAGS: tuple[Flag, ...] = (
     Flag(
         "TAIMATSU_LOG",
         "",
-        "comma-separated topics to print to standard error, such as `recorder`; `all`",
+        "comma-separated topics to print to standard error: `record`, `fusion`, `schedule`, "
+        "`memory`, `ir`, `llvm`, `asm`, `cache`; `all`",
     ),
     Flag(
         "TAIMATSU_PROFILE",
         False,
-        "1 reports time, bytes and floating-point operations of each compiled kernel; the NumPy "
-        "reference, which carries out programs today, has none to report",
+        "1 times each kernel and prints at exit what it fused, its GFLOP/s and GB/s, and their "
+        "share of the machine's peak",
     ),
     Flag(
         "TAIMATSU_VERIFY",

@@ -106,7 +106,8 @@ class _Fusion:
             except NotInlinedError as error:
                 self.log(f"{stage} does not take in what it reads: {error} cannot be computed with")
                 continue
-            for taken in chosen:
+            for taken in sorted(chosen, key=lambda s: s.number):
+                stage.fused += (*taken.fused, taken.node)
                 users[taken].discard(stage)
                 for read in _sources(taken):
                     users.setdefault(read, set()).add(stage)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from taimatsu.compiler import layouts, plan
 from taimatsu.compiler.fusion import fuse
@@ -83,6 +84,11 @@ def scheduled(group: Group, chosen: dict[Stage, Layout], target: Target) -> list
     """The steps of a group."""
     if group.kind == "opaque":
         return [plan.Reference(group.stages)]
-    if group.kind == "contraction":
-        return list(contraction.schedule(group, chosen, target))
-    return list(cpu.schedule(group, chosen, target))
+    schedule = contraction.schedule if group.kind == "contraction" else cpu.schedule
+    launches = schedule(group, chosen, target)
+    nodes: dict[Any, None] = {}
+    for stage in group.stages:
+        nodes |= dict.fromkeys((*stage.fused, stage.node))
+    for launch in launches:
+        launch.nodes = tuple(nodes)
+    return list(launches)

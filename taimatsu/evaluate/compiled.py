@@ -21,8 +21,9 @@ from taimatsu.compiler.groups import Launch
 from taimatsu.compiler.lower import Lowered, NotLoweredError, lower
 from taimatsu.compiler.pipeline import Report, compile_stages
 from taimatsu.compiler.plan import Plan
-from taimatsu.compiler.service import CompileError
+from taimatsu.compiler.service import CompileError, service
 from taimatsu.compiler.text import Canonical
+from taimatsu.compiler.transport import pack_kernel, pack_target
 from taimatsu.config import config
 from taimatsu.evaluate import explain, interpreter
 from taimatsu.evaluate.program import Bound
@@ -125,7 +126,9 @@ def _bound(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound:
         _plans.move_to_end(canonical.text)
     plan, functions = found
     STATISTICS.bindings += 1
-    return Bound(plan, graph, lowered, canonical.slots, canonical.items, functions)
+    bound = Bound(plan, graph, lowered, canonical.slots, canonical.items, functions)
+    REPORT.say("memory", bound.memory_text())
+    return bound
 
 
 def _planned(
@@ -133,8 +136,8 @@ def _planned(
 ) -> tuple[Plan, dict[Launch, Any]]:
     """A structure's plan, and the code of its launches."""
     target = Target.host()
-    if REPORT.wants("ir"):
-        REPORT.say("ir", canonical.text)
+    REPORT.say("record", str(graph))
+    REPORT.say("ir", canonical.text)
     plan = compile_stages(lowered, target, REPORT)
     plan.slots, plan.items = canonical.slots, canonical.items
     plan.nodes = graph.nodes
@@ -142,8 +145,22 @@ def _planned(
     launches = [step for step in plan.steps if isinstance(step, Launch)]
     before = objects.COMPILATIONS
     codes = objects.objects_for([launch.kernel for launch in launches], target)
-    STATISTICS.compilations += objects.COMPILATIONS - before
+    made = objects.COMPILATIONS - before
+    STATISTICS.compilations += made
+    REPORT.say("cache", f"{len(launches)} kernels: {made} compiled, the others found")
+    _show(launches, target)
     return plan, {launch: _code(code) for launch, code in zip(launches, codes, strict=True)}
+
+
+def _show(launches: list[Launch], target: Target) -> None:
+    """Says which kernels there are, and what LLVM makes of them, where that is asked for."""
+    for launch in launches:
+        REPORT.say("schedule", f"{explain.title(launch)}: {launch.kernel.chunks} chunks")
+        for topic, output in (("llvm", "ir"), ("asm", "assembly")):
+            if REPORT.wants(topic):
+                packed = pack_kernel(launch.kernel)
+                job = service.submit_kernel(packed, pack_target(target), output=output)
+                REPORT.say(topic, f"{launch.kernel.name}\n{job.result().decode()}")
 
 
 class _Code:

@@ -223,6 +223,14 @@ class Bound:
         moved = sum(self.size_of(launch, launch.bytes) for launch in launches)
         return flops / 50e9 + moved / 10e9
 
+    def memory_text(self) -> str:
+        """Where intermediate values lie, a line each."""
+        lines = [f"arena of {self.arena_bytes} bytes, {len(self.outputs)} results"]
+        for space in self.plan.spaces:
+            begin, size = self._offsets[space.memory], self._space_bytes(space)
+            lines.append(f"  {begin} + {size}: {space.memory}, steps {space.first}-{space.last}")
+        return "\n".join(lines)
+
     # -- launching -------------------------------------------------------------------------
 
     def fits(self, items: Sequence[Any]) -> bool:

@@ -79,6 +79,7 @@ class Stage:
         checks: conditions (bool expressions over the axes) that must hold, or the launch fails with
             the error that ``node`` names: pairs (condition, message).
         node: the graph's node it comes from (messages, profile); None for windows.
+        fused: the nodes of maps that were substituted into it.
         order: the dimensions from the outermost to the innermost as the value lies in memory where
             somebody outside sees it; row-major unless said.
         cell: of "window" and "update": the memory.
@@ -98,6 +99,7 @@ class Stage:
         "checks",
         "combine",
         "dtype",
+        "fused",
         "initial",
         "kind",
         "node",
@@ -138,6 +140,7 @@ class Stage:
         self.where: tuple[Any, ...] = ()
         self.checks: tuple[tuple[Expression, str], ...] = ()
         self.node: Any = None
+        self.fused: tuple[Any, ...] = ()
         self.order = tuple(range(len(shape)))
         self.cell: Cell | None = None
         self.strides: tuple[Index, ...] = ()

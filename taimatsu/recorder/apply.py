@@ -209,7 +209,7 @@ def cut_here(recording: Recording, operation: Any) -> bool:
         recording.run()
         return True
     if depth >= HARD_BOUND:
-        if config.logs("recorder"):
+        if config.logs("record"):
             print(f"[recorder] {depth} steps without an end, cut at {call_site()}", file=sys.stderr)
         recording.run()
         return True
