@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from copy import copy
 from functools import cache
 
 import numpy as np
@@ -89,10 +90,14 @@ class Ready:
     def run(self, threads: int = 1) -> None:
         pool(threads).run(self.program, self.block.ctypes.data)
 
-    def timed(self, clock: Callable[[], float], threads: int = 1) -> float:
-        begin = clock()
-        self.run(threads)
-        return clock() - begin
+    def apart(self) -> list[Ready]:
+        """The launches one by one."""
+        made = []
+        for phase in self.phases:
+            one = copy(self)
+            one.program, one.phases = Program([phase], self.program.owners), [phase]
+            made.append(one)
+        return made
 
     def result(self, stage: Stage) -> np.ndarray:
         """A stage's values."""

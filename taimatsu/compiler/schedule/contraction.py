@@ -109,9 +109,7 @@ class _Combiner(ContractionWriter):
             part = min(tiles, cuts)
             blocks[axis] = -(-tiles // part) * step
             cuts = -(-cuts // part)
-        combining = Plan(
-            lane, False, chosen.lanes, {}, vectors, frozenset(), [], list(problem.axes), blocks
-        )
+        combining = Plan(lane, False, chosen.lanes, {}, vectors, {}, [], list(problem.axes), blocks)
         super().__init__(problem, combining, None)
         self.parts = parts
         self.part_var = Var("part", _parts(chosen))

@@ -21,7 +21,9 @@ from taimatsu.ir.loops import statements as all_statements
 Position = dict[object, "Index | int"]
 UNROLLED = 96  # multiply-adds of a loop's body up to which short inner loops are written out
 ZERO = index(0)
-PANEL = Var("panel", 1)  # stands for the number of a panel in addresses of packed operands
+# They stand for the numbers of panels in addresses of packed operands: along the lane axis, and
+# along an axis of rows.
+PANEL, ROW_PANEL = Var("panel", 1), Var("panel", 1)
 
 
 @dataclass(eq=False)
@@ -33,7 +35,7 @@ class Stretch:
         start: the first element of a tile.
         size: elements of a tile; along the lane axis vectors.
         tail: along the lane axis: how many lanes of the last vector are used, None for all.
-        panel: along the lane axis: the panel's number, and of the vector in it at which it begins.
+        panel: the number of the panel it belongs to.
     """
 
     var: Var | None
@@ -65,8 +67,10 @@ def row_stretches(axis: Var, start: Index, extent: Index, factor: int) -> list[S
     def add(suffix: str, times: Index, begin: Index, size: int) -> None:
         counted = _counted(f"{axis.name}{suffix}", times)
         if counted is not None:
-            found.append(Stretch(counted[0], begin + counted[1] * size, size))
+            panel = first + (counted[1] if size == factor else extent // factor)
+            found.append(Stretch(counted[0], begin + counted[1] * size, size, None, panel))
 
+    first = start // factor
     add("t", extent // factor, start, factor)
     whole = axis.extent
     if not whole.terms:
@@ -111,6 +115,11 @@ def lane_stretches(
         at = counted[1] * lanes
         found.append(Stretch(counted[0], begin + at, 1, minimum(lanes, left - at), panel))
     return found
+
+
+def panel_of(chosen: Plan, axis: Var) -> Var:
+    """What stands for the number of a panel along an axis."""
+    return PANEL if axis is chosen.lane else ROW_PANEL
 
 
 def nested(variables: Sequence[Var], kind: str, body: Iterable[Statement]) -> list[Statement]:
@@ -160,7 +169,7 @@ class ContractionWriter:
     def body(self) -> list[Statement]:
         """The parallel loop over chunks."""
         chosen = self.plan
-        counts = [count(v.extent, chosen.blocks[v]) for v in chosen.loops]
+        counts = [count(v.extent, block) for v, block in chosen.blocks.items()]
         if chosen.split is not None:
             counts.insert(0, count(chosen.split[0].extent, chosen.split[1]))
         chunks = ChunkCounter(counts)
@@ -172,7 +181,8 @@ class ContractionWriter:
             self.part, parts = parts[0], parts[1:]
             self.terms[axis] = cut(axis.extent, block, self.part)
         blocks = {
-            v: cut(v.extent, chosen.blocks[v], p) for v, p in zip(chosen.loops, parts, strict=True)
+            v: cut(v.extent, block, p)
+            for (v, block), p in zip(chosen.blocks.items(), parts, strict=True)
         }
         return [Loop(chunks.var, "parallel", self._tiles(list(chosen.loops), blocks, {}, {}))]
 
@@ -235,8 +245,8 @@ class Tile:
         self.position: Position = dict(position)
         for axis, var in self.rows.items():
             self.position[axis] = index(position[axis]) + var
-        if self.lane_run is not None:
-            self.position[PANEL] = self.lane_run.panel
+        for axis in chosen.packed.values():
+            self.position[panel_of(chosen, axis)] = tile[axis].panel
         shape = [*[v.extent for v in self.rows.values()], index(self.vectors)]
         self.sums = Buffer("sums", writer.dtype, shape, "register", lanes=chosen.lanes)
 

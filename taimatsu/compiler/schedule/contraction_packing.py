@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import prod
+from typing import NamedTuple
 
 from taimatsu.compiler.schedule.contraction_kernel import (
-    PANEL,
     ChunkCounter,
     Position,
     nested,
+    panel_of,
 )
 from taimatsu.compiler.schedule.contraction_plan import CHUNK_CYCLES, MOST_CHUNKS, Plan, count
 from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint
@@ -28,29 +29,31 @@ INLINE_USES = 4  # a factor that is computed is stored if it is used more often 
 def packed(problem: Problem, chosen: Plan, number: int) -> tuple[Operand, list[Statement]]:
     """An operand in panels, and the loops that make them."""
     operand = problem.operands[number]
-    lane, width = chosen.lane, chosen.panel
-    panels = count(lane.extent, width)
-    outer = [v for v in problem.axes if v in operand.axes and v is not lane]
+    axis_of_panels = chosen.packed[number]
+    width, mark = chosen.step(axis_of_panels), panel_of(chosen, axis_of_panels)
+    panels = count(axis_of_panels.extent, width)
+    outer = [v for v in problem.axes if v in operand.axes and v is not axis_of_panels]
     inner = [v for v in chosen.order if v in operand.axes]
     strides: dict[Var, Index] = {}
     step = index(width)
     for axis in reversed(inner):
         strides[axis] = step
         step = step * axis.extent
-    strides[PANEL] = step - width  # the lane axis runs on through panels
+    strides[mark] = step - width  # the axis runs on through panels
     step = step * panels
     for axis in reversed(outer):
         strides[axis] = step
         step = step * axis.extent
     dtype = problem.dtype
     buffer = problem.memories.temporary("panels", dtype, step)
-    address = index(lane)
+    address = index(axis_of_panels)
     for axis, stride in strides.items():
         address = address + stride * axis
-    body = _pack_loops(problem, chosen, operand, buffer, address, outer, inner)
+    panel = _Panel(axis_of_panels, mark, width, -(-width // chosen.lanes), chosen.lanes)
+    body = _pack_loops(panel, operand, buffer, address, outer, inner)
     made = Operand(
         ex.load(buffer, (address,), dtype),
-        {**strides, lane: index(1)},
+        {**strides, axis_of_panels: index(1)},
         set(operand.axes),
         operand.elements,
         operand.source,
@@ -59,16 +62,25 @@ def packed(problem: Problem, chosen: Plan, number: int) -> tuple[Operand, list[S
     return made, body
 
 
+class _Panel(NamedTuple):
+    """Panels of ``width`` elements along an axis, in vectors of ``lanes``."""
+
+    axis: Var
+    mark: Var
+    width: int
+    vectors: int
+    lanes: int
+
+
 def _pack_loops(
-    problem: Problem,
-    chosen: Plan,
+    panel: _Panel,
     operand: Operand,
     buffer: Buffer,
     address: Index,
     outer: list[Var],
     inner: list[Var],
 ) -> list[Statement]:
-    lane, width, lanes = chosen.lane, chosen.panel, chosen.lanes
+    lane, width, lanes = panel.axis, panel.width, panel.lanes
     panels = count(lane.extent, width)
     # The outermost axis of the reduction is cut where there are too few panels to share.
     elements = width * prod([hint(v.extent) for v in (*outer, *inner)]) * hint(panels)
@@ -80,8 +92,8 @@ def _pack_loops(
         counts.append(count(inner[0].extent, block))
     chunks = ChunkCounter(counts)
     position: Position = dict(zip(outer, chunks.parts, strict=False))
-    panel = chunks.parts[len(outer)]
-    position[PANEL] = panel
+    first = chunks.parts[len(outer)] * width
+    position[panel.mark] = chunks.parts[len(outer)]
     loops: list[Var] = []
     for axis in inner:
         extent, begin = axis.extent, index(0)
@@ -91,14 +103,13 @@ def _pack_loops(
         var = Var(axis.name, extent)
         position[axis] = begin + var
         loops.append(var)
-    first = panel * width
     vectors = ceil_div(minimum(width, lane.extent - first), lanes)
     number = Var("vector", vectors)
     start = first + index(number) * lanes
     used = minimum(lanes, lane.extent - start)
     made: list[Statement] = []
-    if lane.extent.terms or lane.extent.constant % width:
-        c, zero_lane = Var("c", chosen.vectors), Var("z", lanes)
+    if width % lanes == 0 and (lane.extent.terms or lane.extent.constant % width):
+        c, zero_lane = Var("c", panel.vectors), Var("z", lanes)
         there: Position = {**position, lane: first + index(c) * lanes + zero_lane}
         where = address.substitute(there)
         zero = ex.constant(0, buffer.dtype)

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from math import prod
+from operator import itemgetter
+from typing import NamedTuple
 
 from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint
 from taimatsu.ir.expression import SIZES, walk
@@ -26,12 +29,14 @@ LATENCY = 4.0  # cycles of a multiply-add
 LOADS = 2.0  # loads in a cycle, and multiply-adds
 GATHERED = 1.0  # cycles for each number that is loaded on its own into a vector
 PACK_COPY = 0.25  # cycles to pack an element, where elements follow one another
+FAR_BYTES = 1024  # steps of so many bytes are not foreseen, and soon on pages of their own,
+FAR = 8.0  # which costs so many cycles each
 PACK_LAUNCH = 4000.0  # cycles of a kernel that packs, beside its elements
 MOST_VECTORS = 6
 LONG_SUM = 1024  # terms after which a sum that is cut begins anew
 MOST_PARTIAL = 1 << 20  # bytes of a result of which each part of a cut sum has its own
 CHUNK_CYCLES = 20_000.0
-MOST_CHUNKS = 64
+MOST_CHUNKS = 48
 TILES_TO_SHARE = 16  # fewer tiles than that are too few for many cores
 Size = Callable[[Index], int]
 
@@ -45,10 +50,12 @@ class Plan:
         lanes: the width of vectors.
         factors: by axis of the result, how many of its elements a tile takes.
         vectors: how many vectors a tile takes along the lane axis.
-        packed: the operands (0, 1) that are copied into panels of ``vectors`` vectors.
+        packed: the operands (0, 1) that are copied into panels, and the axis along which these
+            are cut: the lane axis, or one of ``factors``.
         order: the reduction's axes, outermost first.
         loops: the result's axes, in the order of the loops over tiles.
-        blocks: by axis of the result, how many of its elements a chunk takes.
+        blocks: by axis of the result, how many of its elements a chunk takes; in the order in
+            which chunks follow one another, so that neighbours read the same rows.
         split: the reduction's axis that is cut into parts, each with sums of its own; and how many
             of its elements a part takes.
         cycles: the estimate.
@@ -59,17 +66,18 @@ class Plan:
     lanes: int
     factors: dict[Var, int]
     vectors: int
-    packed: frozenset[int]
+    packed: dict[int, Var]
     order: list[Var]
     loops: list[Var] = field(default_factory=list)
     blocks: dict[Var, int] = field(default_factory=dict)
     split: tuple[Var, int] | None = None
     cycles: float = 0.0
 
-    @property
-    def panel(self) -> int:
-        """Elements of a tile along the lane axis."""
-        return 1 if self.across else self.vectors * self.lanes
+    def step(self, axis: Var) -> int:
+        """Elements of a tile along an axis of the result."""
+        if axis is self.lane:
+            return self.vectors * self.lanes
+        return self.factors.get(axis, 1)
 
 
 def plan(problem: Problem, target: Target) -> Plan:
@@ -90,6 +98,46 @@ def plan(problem: Problem, target: Target) -> Plan:
 def _decisive(extent: Index) -> int:
     """An extent, for what may not depend on sizes that come from data."""
     return UNKNOWN if extent.terms else extent.constant
+
+
+class _Way(NamedTuple):
+    """A way to read an operand.
+
+    Attributes:
+        load: what a vector (or number) costs, in plain loads.
+        stall: cycles that each step of the reduction waits.
+        more: cycles of packing.
+        is_packed: whether it is packed.
+    """
+
+    load: float
+    stall: float = 0.0
+    more: float = 0.0
+    is_packed: bool = False
+
+
+class _Tiles(NamedTuple):
+    """A tile's size, and the kinds of tiles that the result falls into.
+
+    Attributes:
+        factors, vectors: as in ``Plan``.
+        finish: cycles for each vector of sums at the end.
+        kinds: how many tiles, their vectors of sums, and the registers each operand fills.
+    """
+
+    factors: dict[Var, int]
+    vectors: int
+    finish: float
+    kinds: list[tuple[int, int, int, int]]
+
+
+def _cuts_of_lanes(size: int, vectors: int, lanes: int) -> list[tuple[int, int]]:
+    """How many tiles there are of how many vectors."""
+    whole, rest = divmod(size, vectors * lanes)
+    cuts = [(whole, vectors)] if whole else []
+    if rest:
+        cuts.append((1, -(-rest // lanes)))
+    return cuts
 
 
 class _Search:
@@ -132,83 +180,91 @@ class _Search:
     # -- lanes along an axis of the result -------------------------------------------------
 
     def _along(self, lane: Var) -> Iterator[Plan]:
-        holders = [n for n, o in enumerate(self.problem.operands) if lane in o.axes]
-        choices: list[tuple[frozenset[int], list[float], float]] = [(frozenset(), [1.0, 1.0], 0.0)]
-        for n in holders:
-            operand = self.problem.operands[n]
-            direct = self._vector_load(operand, lane)
-            packing = self._packing(operand, lane)
-            choices = [
-                (kept, [*loads[:n], direct, *loads[n + 1 :]], more) for kept, loads, more in choices
-            ] + [
-                (kept | {n}, [*loads[:n], 1.0, *loads[n + 1 :]], more + packing)
-                for kept, loads, more in choices
-                if packing < float("inf")
-            ]
-        for packed, loads, more in choices:
-            cycles, factors, vectors = self._best_tile(lane, loads)
-            cycles += more
-            order = self.order(lane)
-            yield Plan(lane, False, self.lanes, factors, vectors, packed, order, cycles=cycles)
+        tiles = list(self._tiles(lane))
+        order = self.order(lane)
+        for ways in product(*[self._ways(o, lane) for o in self.problem.operands]):
+            stall = sum(way.stall for way in ways)
+            loads = (ways[0].load, ways[1].load)
+            cycles, tile = min(
+                ((self._cycles(tile, loads, stall), tile) for tile in tiles), key=itemgetter(0)
+            )
+            made = Plan(lane, False, self.lanes, tile.factors, tile.vectors, {}, order)
+            made.cycles = cycles + sum(way.more for way in ways)
+            for number, way in enumerate(ways):
+                axis = self._panel_axis(number, made) if way.is_packed else None
+                if axis is not None:
+                    made.packed[number] = axis
+            yield made
+
+    def _ways(self, operand: Operand, lane: Var) -> list[_Way]:
+        """How an operand may be read: where it is, or packed."""
+        holds = lane in operand.axes
+        direct = _Way(self._vector_load(operand, lane) if holds else 1.0, self._stall(operand))
+        if not holds and not direct.stall:
+            return [direct]
+        if direct.load == 1.0 and not direct.stall:
+            return [direct]
+        if self._overlaps(operand):
+            return [direct]
+        elements = prod([self.size[v] for v in operand.axes])
+        along = lane if holds else next(iter(self._row_axes(lane)), None)
+        near = along is not None and operand.is_contiguous(along)
+        more = PACK_LAUNCH + elements * (PACK_COPY if near else GATHERED)
+        return [direct, _Way(1.0, 0.0, more, True)]
+
+    def _panel_axis(self, number: int, made: Plan) -> Var | None:
+        """The axis along which panels of an operand are cut: that of vectors, or of many rows."""
+        operand = self.problem.operands[number]
+        if made.lane in operand.axes:
+            return made.lane
+        mine = [v for v in made.factors if v in operand.axes]
+        return max(mine, key=lambda v: made.factors[v], default=None)
 
     def _vector_load(self, operand: Operand, lane: Var) -> float:
         """What a load of a vector costs, in plain loads."""
-        if operand.strides is None:
-            return self.lanes * 2 * GATHERED
-        if operand.stride(lane) != 1:
+        if not operand.is_contiguous(lane):
             return self.lanes * 2 * GATHERED
         item = SIZES[operand.load.dtype]
-        strides = [s for v, s in operand.strides.items() if v is not lane]
+        strides = [s for v, s in (operand.strides or {}).items() if v is not lane]
         whole = all(not s.terms and s.constant * item % 64 == 0 for s in strides)
         cost = 1.0 if whole and operand.load.detail[0].aligned else 1.5
-        far = [
-            operand.stride(v).hint() * item
-            for v in self.problem.reduced
-            if v in operand.axes and self.size[v] >= 64
-        ]
-        if far and min(far) >= 2048:
-            cost += 3.0  # each step is on a page of its own
         return cost + (0.5 if operand.value is not operand.load else 0.0)
 
-    def _packing(self, operand: Operand, lane: Var) -> float:
-        """What packing costs, in cycles; infinite where it would store elements repeatedly."""
-        elements = prod([self.size[v] for v in operand.axes])
-        if operand.elements and elements > 1.05 * max(operand.elements, 1):
-            if any(not v.extent.terms for v in operand.axes) and self._overlaps(operand):
-                return float("inf")
-        each = PACK_COPY if operand.is_contiguous(lane) else GATHERED
-        return PACK_LAUNCH + elements * each
+    def _stall(self, operand: Operand) -> float:
+        """What waiting for memory adds to each step of the reduction, in cycles."""
+        if operand.strides is None or self.terms < 64:
+            return 0.0
+        item = SIZES[operand.load.dtype]
+        steps = [
+            abs(operand.stride(v).hint()) * item
+            for v in self.problem.reduced
+            if v in operand.axes and self.size[v] > 1
+        ]
+        return FAR if steps and min(steps) >= FAR_BYTES else 0.0
 
     def _overlaps(self, operand: Operand) -> bool:
         """Whether different positions read one element: windows of a convolution."""
         return prod([hint(v.extent) for v in operand.axes]) > 1.05 * operand.elements
 
-    def _best_tile(self, lane: Var, loads: list[float]) -> tuple[float, dict[Var, int], int]:
-        width = self.size[lane]
-        best: tuple[float, dict[Var, int], int] | None = None
-        for vectors in range(1, min(MOST_VECTORS, -(-width // self.lanes)) + 1):
-            for factors in self._tiles(lane, vectors):
-                cycles = self._tile_cycles(lane, factors, vectors, loads)
-                if best is None or cycles < best[0]:
-                    best = (cycles, factors, vectors)
-        assert best is not None
-        return best
-
-    def _tiles(self, lane: Var, vectors: int) -> Iterator[dict[Var, int]]:
-        """Factors along one axis or two."""
-        most = max(1, (self.registers - 1) // vectors - 1)
+    def _tiles(self, lane: Var) -> Iterator[_Tiles]:
+        """Tiles to choose from: factors along one axis or two, with all that they leave over."""
         axes = self._row_axes(lane)
-        yield {}
-        for primary in axes[:3]:
-            whole = self.size[primary]
-            for factor in range(2, min(most, whole) + 1):
-                yield {primary: factor}
-            if not 1 < whole <= most // 2:
-                continue
-            for secondary in axes[:4]:
-                if secondary is not primary:
-                    for factor in range(2, min(most // whole, self.size[secondary]) + 1):
-                        yield {primary: whole, secondary: factor}
+        widest = -(-self.size[lane] // self.lanes)
+        for vectors in range(1, min(MOST_VECTORS, widest) + 1):
+            most = max(1, (self.registers - 1) // vectors - 1)
+            yield self._tiled(lane, {}, vectors)
+            for primary in axes[:3]:
+                whole = self.size[primary]
+                top = min(most, whole)
+                for factor in range(max(2, top // 2), top + 1):
+                    yield self._tiled(lane, {primary: factor}, vectors)
+                if not 1 < whole <= most // 2:
+                    continue
+                for secondary in axes[:3]:
+                    top = min(most // whole, self.size[secondary])
+                    if secondary is not primary and top > 1:
+                        for factor in range(max(2, top - 2), top + 1):
+                            yield self._tiled(lane, {primary: whole, secondary: factor}, vectors)
 
     def _row_axes(self, lane: Var) -> list[Var]:
         """The axes a tile may extend along: first those that vectors are used again along."""
@@ -224,48 +280,48 @@ class _Search:
 
         return sorted([v for v in self.problem.axes if v is not lane], key=rank)
 
-    def _tile_cycles(
-        self, lane: Var, factors: dict[Var, int], vectors: int, loads: list[float]
-    ) -> float:
-        """All tiles, remainders included."""
-        parts: list[tuple[float, dict[Var, int], int]] = [(1.0, {}, 0)]
-        whole, rest = divmod(self.size[lane], vectors * self.lanes)
-        widths = [(whole, vectors)] if whole else []
-        if rest:
-            widths.append((1, -(-rest // self.lanes)))
-        parts = [(float(count), {}, width) for count, width in widths]
+    def _tiled(self, lane: Var, factors: dict[Var, int], vectors: int) -> _Tiles:
+        """Tiles that cover the result, remainders included."""
+        a, b = self.problem.operands
+        others = 1
         for axis in self.problem.axes:
-            if axis is lane:
-                continue
-            factor = factors.get(axis, 1)
+            if axis is not lane and axis not in factors:
+                others *= self.size[axis]
+        kinds = [
+            (count * others, 1, w if lane in a.axes else 1, w if lane in b.axes else 1, w)
+            for count, w in _cuts_of_lanes(self.size[lane], vectors, self.lanes)
+        ]
+        for axis, factor in factors.items():
             whole, rest = divmod(self.size[axis], factor)
-            cuts = [(whole, factor)] if whole else []
-            if rest:
-                cuts.append((1, rest))
-            parts = [
-                (count * n, {**tile, axis: f} if f > 1 else tile, width)
-                for count, tile, width in parts
+            cuts = [(n, f) for n, f in ((whole, factor), (1, rest)) if n and f]
+            kinds = [
+                (
+                    count * n,
+                    rows * f,
+                    x * f if axis in a.axes else x,
+                    y * f if axis in b.axes else y,
+                    w,
+                )
+                for count, rows, x, y, w in kinds
                 for n, f in cuts
             ]
-        return sum(count * self._one_tile(lane, tile, width, loads) for count, tile, width in parts)
+        work = self._storing(lane)
+        return _Tiles(factors, vectors, work, [(n, r * w, x, y) for n, r, x, y, w in kinds])
 
-    def _one_tile(self, lane: Var, tile: dict[Var, int], vectors: int, loads: list[float]) -> float:
-        sums = prod(tile.values()) * vectors
-        used, held = 0.0, []
-        for operand, load in zip(self.problem.operands, loads, strict=True):
-            entries = prod([f for v, f in tile.items() if v in operand.axes])
-            if lane in operand.axes:
-                entries *= vectors
-                used += entries * load
-            else:
-                used += entries
-            held.append(entries)
-        step = max(sums / LOADS, used / LOADS, LATENCY) + 0.5
-        if sums + min(held) + 1 > self.registers:
-            step += 2.0 * (sums + min(held) + 1 - self.registers)
-        return 30.0 + self.terms * step + sums * self._storing(lane)
+    def _cycles(self, tiles: _Tiles, loads: tuple[float, float], stall: float) -> float:
+        """The estimate for all tiles."""
+        total = 0.0
+        for count, sums, first, second in tiles.kinds:
+            used = first * loads[0] + second * loads[1]
+            step = max(sums / LOADS, used / LOADS, LATENCY) + 0.5 + stall
+            spilled = sums + min(first, second) + 1 - self.registers
+            if spilled > 0:
+                step += 2.0 * spilled
+            total += count * (30.0 + self.terms * step + sums * tiles.finish)
+        return total
 
     def _storing(self, lane: Var) -> float:
+        """Cycles to finish and store a vector."""
         cost = self.work / 2
         for output in self.problem.outputs:
             cost += 1.5 if _step(output.address, lane) == 1 else 1.5 * self.lanes
@@ -304,9 +360,7 @@ class _Search:
                         factors[second] = c
                     factors = {v: f for v, f in factors.items() if f > 1}
                     order = [v for v in self.order(None) if v is not lane] + [lane]
-                    best = Plan(
-                        lane, True, self.lanes, factors, 1, frozenset(), order, cycles=cycles
-                    )
+                    best = Plan(lane, True, self.lanes, factors, 1, {}, order, cycles=cycles)
         if best is not None:
             yield best
 
@@ -335,7 +389,7 @@ def _split(problem: Problem, fixed: Plan, lanes: int) -> tuple[Var, int] | None:
     if any(v.extent.terms for v in problem.axes) or not fixed.order:
         return None
     result = prod([v.extent.constant for v in problem.axes])
-    tiles = result / max(prod(fixed.factors.values()) * fixed.panel, 1)
+    tiles = result / max(prod([fixed.step(v) for v in problem.axes]), 1)
     open_axes = [v for v in fixed.order if v.extent.terms]
     axis = open_axes[0] if open_axes else fixed.order[0]
     if fixed.across and axis is fixed.lane:
@@ -379,52 +433,60 @@ def _chunks(problem: Problem, chosen: Plan, target: Target) -> None:
     if chosen.split is not None:
         axis, block = chosen.split
         wanted = -(-wanted // max(1, -(-hint(axis.extent) // block)))
-    steps = {v: chosen.factors.get(v, 1) for v in chosen.loops}
-    if not chosen.across:
-        steps[chosen.lane] = chosen.panel
-    blocks = {v: -(-hint(v.extent) // steps[v]) for v in chosen.loops}  # in tiles
-    for axis in sorted(chosen.loops, key=lambda v: _cut_rank(problem, chosen, v)):
-        most = blocks[axis]
-        cuts = min(most, wanted)
-        blocks[axis] = -(-most // cuts)
-        wanted = -(-wanted // -(-most // blocks[axis]))
-    chosen.blocks = {v: blocks[v] * steps[v] for v in chosen.loops}
-    _fit_cache(problem, chosen, steps, target)
+    blocks = {v: -(-hint(v.extent) // chosen.step(v)) for v in chosen.loops}  # in tiles
+    _fit_cache(problem, chosen, blocks, target)
+    for axis, block in blocks.items():
+        wanted = -(-wanted // -(-hint(axis.extent) // (block * chosen.step(axis))))
+    for axis in _by_use(problem, chosen):
+        if wanted <= 1:
+            break
+        cuts = min(blocks[axis], wanted)
+        blocks[axis] = -(-blocks[axis] // cuts)
+        wanted = -(-wanted // cuts)
+    order = sorted(chosen.loops, key=lambda v: _use(problem, chosen, v) == 1)
+    chosen.blocks = {v: blocks[v] * chosen.step(v) for v in order}
 
 
-def _cut_rank(problem: Problem, chosen: Plan, axis: Var) -> tuple[int, int]:
-    """Which axes are cut first: those of both operands, then rows, then vectors."""
-    a, b = problem.operands
-    if axis in a.axes and axis in b.axes:
-        return 0, problem.axes.index(axis)
-    if axis is chosen.lane:
-        return 2, 0
-    return 1, problem.axes.index(axis)
+def _by_use(problem: Problem, chosen: Plan) -> list[Var]:
+    """The order in which axes are cut: those of both operands, those of the vectors, then rows."""
+    return sorted(chosen.loops, key=lambda v: (_use(problem, chosen, v), problem.axes.index(v)))
 
 
-def _fit_cache(problem: Problem, chosen: Plan, steps: dict[Var, int], target: Target) -> None:
-    """Makes blocks along rows so small that what a chunk reads of them stays in the second cache,
-    while it goes over the vectors.
+def _use(problem: Problem, chosen: Plan, axis: Var) -> int:
+    """Who has an axis of the result: 0 both operands, 1 that of vectors, 2 the other one."""
+    if all(axis in o.axes for o in problem.operands):
+        return 0
+    return 1 if any(axis in o.axes and chosen.lane in o.axes for o in problem.operands) else 2
+
+
+def _reads(problem: Problem, operand: Operand, blocks: dict[Var, int]) -> float:
+    """The bytes of an operand that blocks of the result need."""
+    elements = prod(blocks.values()) * prod(
+        [hint(v.extent) for v in problem.reduced if v in operand.axes]
+    )
+    overlap = prod([hint(v.extent) for v in operand.axes]) / max(operand.elements, 1)
+    return SIZES[problem.dtype] * elements / max(overlap, 1.0)
+
+
+def _fit_cache(problem: Problem, chosen: Plan, blocks: dict[Var, int], target: Target) -> None:
+    """Makes blocks (in tiles) along rows so small that what a chunk reads of them stays in the
+    second cache while it goes over the vectors.
     """
     if chosen.across or chosen.split is not None:
         return
-    if hint(chosen.lane.extent) <= chosen.panel:
+    if hint(chosen.lane.extent) <= chosen.step(chosen.lane):
         return
     for operand in problem.operands:
         if chosen.lane in operand.axes:
             continue
         mine = [v for v in chosen.loops if v in operand.axes]
-        size = SIZES[problem.dtype] * prod([hint(v.extent) for v in problem.reduced])
-        size *= prod([chosen.blocks[v] for v in mine])
-        overlap = prod([hint(v.extent) for v in operand.axes]) / max(operand.elements, 1)
-        size = int(size / max(overlap, 1.0))
+        size = _reads(problem, operand, {v: blocks[v] * chosen.step(v) for v in mine})
         for axis in mine:
             if size <= target.l2_bytes // 2:
                 break
-            tiles = -(-chosen.blocks[axis] // steps[axis])
-            cuts = min(tiles, -(-size // (target.l2_bytes // 2)))
-            size //= cuts
-            chosen.blocks[axis] = -(-tiles // cuts) * steps[axis]
+            cuts = min(blocks[axis], -(-int(size) // (target.l2_bytes // 2)))
+            size /= cuts
+            blocks[axis] = -(-blocks[axis] // cuts)
 
 
 def count(extent: Index, block: int) -> Index:

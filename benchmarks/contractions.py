@@ -1,0 +1,169 @@
+"""Matrix products, convolutions and their gradients: GFLOP/s, next to PyTorch's and the peak.
+
+    python benchmarks/contractions.py [--threads 2] [--only conv2] [--torch] [--text]
+
+Every case is scheduled, compiled and carried out by itself, without fusion and recording around it;
+the best of many runs, so that what else runs on the machine matters little. With ``--torch`` the
+same is timed with PyTorch, run by run in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from compiler.test_contraction import (  # noqa: E402
+    Case,
+    Convolution,
+    Maker,
+    convolution,
+    input_gradient,
+    matmul,
+    order_of,
+    ready,
+    weight_gradient,
+)
+
+from taimatsu.compiler.dispatcher import dispatch_object  # noqa: E402
+from taimatsu.compiler.groups import ordered_layout  # noqa: E402
+from taimatsu.compiler.schedule.contraction import schedule  # noqa: E402
+from taimatsu.evaluate.peak import peak_flops  # noqa: E402
+from taimatsu.ir.printer import kernel_text  # noqa: E402
+from taimatsu.ir.target import Target  # noqa: E402
+from taimatsu.runtime import threads  # noqa: E402
+from taimatsu.runtime.loader import load  # noqa: E402
+
+Torch = Callable[[], Any]
+
+
+def product_case(m: int, n: int, k: int, ta: bool, tb: bool, data: str = "") -> tuple[Case, float]:
+    """A product; ``data`` names the extents that are symbols."""
+    maker = Maker()
+    sizes = {"m": m, "n": n, "k": k}
+    shape = [
+        maker.symbol(f"s{name}", size) if name in data else size for name, size in sizes.items()
+    ]
+    out = matmul(maker, [], shape[0], shape[1], shape[2], (ta, tb))
+    return maker.case([out], [out]), 2.0 * m * n * k
+
+
+def convolution_case(
+    make: Callable[..., Any], sizes: Convolution, is_last: bool
+) -> tuple[Case, float]:
+    maker = Maker()
+    out = make(maker, sizes, is_last, maker.symbol("s0", sizes.batch))
+    order = order_of(len(sizes.out), is_last) if make is not weight_gradient else None
+    flops = 2.0 * sizes.batch * sizes.groups * sizes.channels * sizes.filters
+    size = sizes.out
+    if make is input_gradient:
+        size = tuple(o + k - 1 for o, k in zip(sizes.out, sizes.kernel, strict=True))
+    flops *= float(np.prod(size)) * float(np.prod(sizes.kernel))
+    return maker.case([out], [out], orders={out: order} if order else {}), flops
+
+
+CONV1 = Convolution(100, 1, 1, 16, (26, 26), (3, 3))
+CONV2 = Convolution(100, 1, 16, 32, (11, 11), (3, 3))
+CONV3 = Convolution(16, 1, 64, 64, (56, 56), (3, 3))
+FIRST = Convolution(16, 1, 3, 64, (112, 112), (7, 7), stride=2)
+DEPTH = Convolution(16, 128, 1, 1, (28, 28), (3, 3))
+LATE = Convolution(16, 1, 512, 512, (7, 7), (3, 3))
+
+
+def cases() -> dict[str, Callable[[], tuple[Case, float]]]:
+    """The cases by name."""
+    found: dict[str, Callable[[], tuple[Case, float]]] = {
+        "1024": lambda: product_case(1024, 1024, 1024, False, False),
+        "1024 nt": lambda: product_case(1024, 1024, 1024, False, True),
+        "1024 tn": lambda: product_case(1024, 1024, 1024, True, False),
+        "fc": lambda: product_case(100, 120, 800, False, True, "m"),
+        "fc input": lambda: product_case(100, 800, 120, False, False, "m"),
+        "fc weight": lambda: product_case(120, 800, 100, True, False, "k"),
+        "128x784x512": lambda: product_case(128, 512, 784, False, True, "m"),
+        "fc10": lambda: product_case(100, 10, 120, False, True, "m"),
+        "matvec": lambda: product_case(1, 1000, 1000, False, True),
+    }
+    named = {
+        "conv1": CONV1,
+        "conv2": CONV2,
+        "conv3": CONV3,
+        "7x7": FIRST,
+        "depth": DEPTH,
+        "late": LATE,
+    }
+    for name, sizes in named.items():
+        for is_last in (True, False):
+            layout = "" if is_last else " nchw"
+            for what, make in (
+                ("", convolution),
+                (" input", input_gradient),
+                (" weight", weight_gradient),
+            ):
+                if what == " input" and (sizes.stride > 1 or name == "conv1"):
+                    continue
+                found[name + what + layout] = lambda make=make, sizes=sizes, is_last=is_last: (
+                    convolution_case(make, sizes, is_last)
+                )
+    return found
+
+
+def best_of(run: Callable[[], Any], seconds: float) -> float:
+    """The shortest run."""
+    best = float("inf")
+    end = time.perf_counter() + seconds
+    while True:
+        begin = time.perf_counter()
+        run()
+        now = time.perf_counter()
+        best = min(best, now - begin)
+        if now > end:
+            return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--seconds", type=float, default=0.3)
+    parser.add_argument("--text", action="store_true", help="print the kernels")
+    arguments = parser.parse_args()
+    threads.install(threads.Dispatch(load(dispatch_object(Target.host()))))
+    peak = peak_flops(arguments.threads) / 1e9
+    print(f"peak {peak:.0f} GFLOP/s with {arguments.threads} threads")
+    for name, make in cases().items():
+        if arguments.only and not name.startswith(arguments.only):
+            continue
+        case, flops = make()
+        begin = time.perf_counter()
+        layouts = {
+            s: ordered_layout(s.shape, case.orders.get(s, s.order)) for s in case.group.outputs
+        }
+        launches = schedule(case.group, layouts, Target.host())
+        milliseconds = (time.perf_counter() - begin) * 1e3
+        if arguments.text:
+            for launch in launches:
+                print(kernel_text(launch.kernel))
+        done = ready(case)
+        seconds = best_of(partial(done.run, arguments.threads), arguments.seconds)
+        speed = flops / seconds / 1e9
+        parts = [
+            f"{phase.chunks} in {best_of(partial(one.run, arguments.threads), 0.1) * 1e6:.0f} us"
+            for phase, one in zip(done.phases, done.apart(), strict=True)
+        ]
+        print(
+            f"{name:20s} {seconds * 1e6:9.1f} us {speed:7.1f} GFLOP/s {speed / peak:5.0%} of peak, "
+            f"scheduled in {milliseconds:.1f} ms; chunks: {', '.join(parts)}"
+        )
+
+
+if __name__ == "__main__":
+    main()
