@@ -234,12 +234,7 @@ class _Lowering:
     def _compute(self, node: Node) -> None:
         inputs = tuple([self._read(o) for o in node.operands])
         described = tuple([o.meta if type(o) is Operand else None for o in node.operands])
-        plain = all(not isinstance(x, (int, float, complex)) for x in inputs)
-        made = None
-        if plain or node.operation.static_scalars:
-            made = node.operation.stages(
-                self.builder, inputs, node.attributes, described, node.metas
-            )
+        made = node.operation.stages(self.builder, inputs, node.attributes, described, node.metas)
         if made is None:
             made = self._opaque(node, inputs)
         for value, source, result in zip(node.results, made, node.metas, strict=True):

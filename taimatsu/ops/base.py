@@ -169,9 +169,13 @@ class Operation:
     def stages(self, b: Any, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> Any:
         """The results as stages of the builder ``b`` (a tuple), or None: the reference serves.
 
-        ``inputs`` are views, expressions (Python numbers, read at launch) and None; ``metas`` and
-        ``outs`` describe inputs and results.
+        ``inputs`` are views, expressions (Python numbers, read at launch), numbers that are part of
+        the program (booleans, ``static_scalars``, complex ones) and None; ``metas`` and ``outs``
+        describe inputs and results.
         """
+        fixed = any(isinstance(x, (int, float, complex)) for x in inputs)
+        if fixed and not self.static_scalars:
+            return None
         described = [m for m in (*metas, *outs) if m is not None]
         if self.lower is None or any(m.dtype.name not in SIZES for m in described):
             return None
