@@ -297,8 +297,7 @@ def _with_axes_of_phases(b: Builder, input: Any, weight: Any, window: list, grou
             conditions.append(within(b, place, (k - 1) * d + 1))
             if d > 1:
                 conditions.append(b.index(place % d).eq(0))
-        needed = [c for c in conditions if c.op != "constant"]
-        return chosen(b, all_of(b, needed), weight[(c, o, *at)], 0)
+        return chosen(b, all_of(b, conditions), weight[(c, o, *at)], 0)
 
     kernels = b.map((*weight.shape[:2], *strides, *taps), weight.dtype, spread)
 

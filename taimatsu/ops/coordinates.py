@@ -48,10 +48,11 @@ def within(b: Builder, at: Index | int, extent: Extent) -> Expression:
 
 def all_of(b: Builder, conditions: Sequence[Expression]) -> Expression:
     """Whether all conditions hold; true for none."""
-    if not conditions:
+    needed = [c for c in conditions if c.op != "constant" or not c.detail]
+    if not needed:
         return b.constant(True, "bool")
-    total = conditions[0]
-    for condition in conditions[1:]:
+    total = needed[0]
+    for condition in needed[1:]:
         total = total & condition
     return total
 

@@ -15,7 +15,7 @@ from taimatsu.ir.meta import Meta, meta
 from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, register
 from taimatsu.ops.convolution_stages import bordered
-from taimatsu.ops.coordinates import all_of, ravel, unravel
+from taimatsu.ops.coordinates import all_of, chosen, ravel, unravel
 from taimatsu.ops.reducing import Wide
 from taimatsu.ops.window_stages import Windows
 from taimatsu.ops.windows import (
@@ -139,7 +139,8 @@ class Col2Im(Wide):
         def part(i: tuple, r: tuple) -> Expression:
             above, number, conditions = window.cover(i[2:], r, [index(n) for n in blocks])
             column = i[1] * prod(kernel) + number
-            return b.where(all_of(b, conditions), input[i[0], column, ravel(above, blocks)], 0)
+            value = input[i[0], column, ravel(above, blocks)]
+            return chosen(b, all_of(b, conditions), value, b.constant(0, input.dtype))
 
         shape = (input.shape[0], input.shape[1] // prod(kernel), *window.sizes)
         return window.sum_over(shape, input.dtype, part)

@@ -14,7 +14,7 @@ from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression
 from taimatsu.ir.index import Index, index, minimum
 from taimatsu.ops.base import Sample, array, composite, register
-from taimatsu.ops.coordinates import clamped, within
+from taimatsu.ops.coordinates import all_of, clamped, within
 from taimatsu.ops.filling import filled
 from taimatsu.ops.max_pooling import (
     AdaptiveMaxPool,
@@ -73,7 +73,8 @@ class WindowAxis(Axis):
 
         def present(x: Index, j: Tap) -> Expression:
             within_it = (x + self.padding) % self.stride + j * self.stride
-            return within(b, window(x, j), self.out) & within(b, within_it, self.kernel)
+            covers = within(b, within_it, self.kernel)
+            return all_of(b, [within(b, window(x, j), self.out), covers])
 
         return Reading(
             covering,
@@ -97,7 +98,7 @@ class WindowAxis(Axis):
             first = start if self.count_padding else -minimum(-start, 0)
             size = minimum(start + self.kernel, limit) - first
             size = -minimum(-size, -1)
-        return 1 / value_of(b, size, "float64")
+        return _reciprocal(b, size)
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,15 @@ class PartAxis(Axis):
 
     def _share(self, b: Builder, o: Index) -> Expression:
         begin, end = part_limits(self.extent, self.out, o)
-        return 1 / value_of(b, end - begin, "float64")
+        if self.extent % self.out == 0:
+            return _reciprocal(b, index(self.extent // self.out))
+        return _reciprocal(b, end - begin)
+
+
+def _reciprocal(b: Builder, size: Index) -> Expression:
+    if size.is_constant:
+        return b.constant(1.0 / size.value(), "float64")
+    return 1 / value_of(b, size, "float64")
 
 
 @register

@@ -21,7 +21,7 @@ from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import register
-from taimatsu.ops.coordinates import Coordinate, Source, in_dtype, replaced, wide
+from taimatsu.ops.coordinates import Coordinate, Source, chosen, in_dtype, replaced, wide
 from taimatsu.ops.reducing import Wide
 
 Taps = tuple[np.ndarray, np.ndarray]  # (results, taps): element read (-1: none), and its weight
@@ -150,7 +150,7 @@ def read_along(b: Builder, x: Source, reading: Reading, dim: int, out: int) -> S
         if reading.weight is not None:
             value = value * b.cast(reading.weight(i[dim], k), x.dtype)
         if reading.present is not None:
-            value = b.where(reading.present(i[dim], k), value, 0)
+            value = chosen(b, reading.present(i[dim], k), value, b.constant(0, x.dtype))
         return value
 
     def total(*i: Index) -> Expression:

@@ -79,8 +79,7 @@ class Windows:
             conditions += [within(b, window, n), within(b, offset, d * (k - 1) + 1)]
             if d > 1:
                 conditions.append(b.index(offset % d).eq(0))
-        needed = [c for c in conditions if c.op != "constant"]
-        return places, ravel(taps, self.kernel), needed
+        return places, ravel(taps, self.kernel), conditions
 
     def sum_over(
         self,
