@@ -23,6 +23,8 @@ class CtcLoss(Wide):
     the gradient is that for the scores before the log-softmax, and is not differentiable again.
     """
 
+    # No ``lower``: each step of the recursion takes the step before, which no scan combines.
+
     hidden = True
     outputs = 2
     saves = {"log_probs": ("out",)}

@@ -108,6 +108,8 @@ def permutation_of(pivots: np.ndarray, rows: int) -> np.ndarray:
 class MatrixOperation(Wide, abstract=True):
     """A kernel on batches of matrices; floating-point warnings are silent, as in PyTorch."""
 
+    # No ``lower``: factorisations go step by step and choose by values; LAPACK has them.
+
     methods: ClassVar[tuple[str, ...]] = ()
 
     def evaluate(self, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> tuple:

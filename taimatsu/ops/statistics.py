@@ -205,6 +205,7 @@ def std_mean(
 
 
 # -- median and mode -------------------------------------------------------------------------
+# No ``lower``: they sort, which stages cannot say.
 
 
 def _median_index(x: np.ndarray) -> np.ndarray:
