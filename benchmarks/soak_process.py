@@ -22,8 +22,11 @@ import time
 import traceback
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -38,6 +41,7 @@ from taimatsu.runtime import threads
 TRIE_LIMIT = 20_000  # so that states are forgotten early on
 MOST_THREADS = 4
 CHILD_PATIENCE = 0.7  # of the patience with a thread, so that a child's stacks are printed first
+WRITES = 20  # of a program that is interrupted
 WRONG, FAILED = 9, 8  # exit statuses of children
 
 
@@ -97,7 +101,7 @@ class Soak:
     def disturb(self) -> None:
         """The life of the main thread."""
         actions = [self.interrupt, self.fork, self.multiprocess, self.kill_compilers]
-        actions += [self.change_threads, self.collect, self.compute_here]
+        actions += [self.interrupt_writes, self.change_threads, self.collect, self.compute_here]
         while not self.is_over():
             action = self.rng.choice(actions)
             self.watch.tell(action.__name__)
@@ -133,14 +137,43 @@ class Soak:
         """Ctrl-C during the first run of a program; then it has to run."""
         case = draw(self.rng, fresh=True)
         expected = self.oracle.expect(case)
-        seconds = 10 ** self.rng.uniform(-4.0, -0.7)
+        where = self.interrupted(lambda: carry_out(torch, case))
+        self.watch.tell(f"running {case} after an interrupt")
+        try:
+            self.compare(carry_out(torch, case), expected, case)
+        finally:
+            if self.failures or sys.exc_info()[0] is not None:
+                say(f"the interrupt before came at\n{where}")
+
+    def interrupt_writes(self) -> None:
+        """Ctrl-C while tensors are written that live on: each write was done, or was not."""
+        shape = (self.rng.randint(1, 40), self.rng.randint(1, 9))
+        ones, first = np.ones(shape), np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
+        a, b = torch.tensor(first), torch.tensor(ones)
+
+        def program() -> None:
+            for _ in range(WRITES):
+                a.add_(b)
+                (a * b).sum(1)[-1].item()
+                a[0] += b[0] * 0
+
+        where = self.interrupted(program)
+        after = a.numpy().copy()
+        done = after.flat[0]
+        right = 0 <= done <= WRITES and np.array_equal(after, first + done)
+        if not right or not np.array_equal((a * b).sum(1).numpy(), after.sum(1)):
+            self.fail(f"tensors after an interrupt: {after - first}, which came at\n{where}")
+
+    def interrupted(self, work: Callable[[], object]) -> str:
+        """Carries something out, with Ctrl-C in between; where that came."""
         where = "no point: it came too late"
+        seconds = 10 ** self.rng.uniform(-4.0, -0.7)
         timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
         timer.daemon = True
         timer.start()
         try:
             self.is_armed = True
-            carry_out(torch, case)
+            work()
             self.is_armed = False
         except KeyboardInterrupt as found:
             self.done["interrupted"] += 1
@@ -148,12 +181,7 @@ class Soak:
         finally:
             self.is_armed = False
         timer.join()
-        self.watch.tell(f"running {case} after an interrupt")
-        try:
-            self.compare(carry_out(torch, case), expected, case)
-        finally:
-            if self.failures or sys.exc_info()[0] is not None:
-                say(f"the interrupt before came at\n{where}")
+        return where
 
     def _on_interrupt(self, number: int, frame: Any) -> None:
         if self.is_armed:
