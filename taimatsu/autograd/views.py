@@ -7,7 +7,8 @@ from typing import Any
 
 from taimatsu import recorder
 from taimatsu.errors import OperationError
-from taimatsu.ops.regions import CopySlices, Region, is_boxed
+from taimatsu.ops.region_stages import is_boxed
+from taimatsu.ops.regions import CopySlices, Region
 from taimatsu.ops.views import Permute
 from taimatsu.shapes import is_dense
 

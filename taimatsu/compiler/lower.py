@@ -71,6 +71,7 @@ def lower(
     items: Sequence[Any],
     sizes: dict[int, int],
     varying: frozenset[tuple[int, int]] = frozenset(),
+    moving: frozenset[int] = frozenset(),
 ) -> Lowered:
     """The stages of a graph.
 
@@ -79,12 +80,13 @@ def lower(
         items: the numbers of this launch by slot (others there are not looked at).
         sizes: elements of the memory that slots have, by slot.
         varying: extents, as (slot, size), that were seen to vary.
+        moving: items whose numbers were seen to vary.
     """
     # Extents of what is written in place (parameters, their states, caches) are constants.
     known = {slot for slot in graph.outputs if slot in graph.given}
     fixed: set[int] = set()
     while True:
-        work = _Lowering(graph, items, sizes, varying, known, fixed)
+        work = _Lowering(graph, items, sizes, varying, moving, known, fixed)
         try:
             return work.run()
         except NotKnownError as error:
@@ -101,6 +103,7 @@ class _Lowering:
         items: Sequence[Any],
         sizes: dict[int, int],
         varying: frozenset[tuple[int, int]],
+        moving: frozenset[int],
         known: set[int],
         fixed: set[int],
     ) -> None:
@@ -108,10 +111,12 @@ class _Lowering:
         self.items = items
         self.sizes = sizes
         self.varying = varying
+        self.moving = moving
         self.known = known  # slots whose extents are constants
         self.fixed = fixed  # sizes that are constants
         self.symbols: dict[int, Symbol] = {}
         self.builder = Builder(self.symbols)
+        self.builder.settle = self._settled_number
         self.values: dict[int, Memory | Whole] = {}
         self.numbers: list[tuple[int, str]] = []
         self.places: dict[int, int] = {}
@@ -230,6 +235,13 @@ class _Lowering:
             self.places[item] = len(self.numbers)
             self.numbers.append((item, kind))
         return number(self.places[item], kind)
+
+    def _settled_number(self, value: Expression) -> int | None:
+        """The value of a whole number, guarded, unless it was seen to vary."""
+        if value.op != "number":
+            return None
+        item, kind = self.numbers[value.detail]
+        return None if kind != "int64" or item in self.moving else self._guarded(item)
 
     def _compute(self, node: Node) -> None:
         inputs = tuple([self._read(o) for o in node.operands])

@@ -114,7 +114,7 @@ def _prepared(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Boun
 def _bound(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound:
     numbers = [plain(x) for x in items]
     sizes = {slot: buffer.size for slot, buffer in buffers.items()}
-    lowered = lower(graph, numbers, sizes, _varying(graph))
+    lowered = lower(graph, numbers, sizes, _varying(graph), _moving(graph, numbers))
     canonical = Canonical(graph, lowered)
     found = _plans.get(canonical.text)
     if found is None:
@@ -207,6 +207,12 @@ def _varying(graph: Graph) -> frozenset[tuple[int, int]]:
         for (slot, mine), (_, theirs) in zip(present, other, strict=True):
             found |= {(slot, a) for a, b in zip(mine, theirs, strict=True) if a != b}
     return frozenset(found)
+
+
+def _moving(graph: Graph, numbers: list) -> frozenset[int]:
+    """Items whose numbers are not those that earlier programs of the graph were made for."""
+    guards = [guard for bound in graph.program or () if bound for guard in bound.guards]
+    return frozenset(item for item, value in guards if numbers[item] != value)
 
 
 _usable: bool | None = None

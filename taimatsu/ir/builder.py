@@ -48,6 +48,7 @@ class Builder:
         self.stages: list[Stage] = []
         self.symbols = symbols or {}  # by the value that they have in this program
         self.node: Any = None  # the graph's node that is being lowered
+        self.settle: Callable[[Expression], int | None] | None = None  # what ``settled`` asks
         self._axes = 0
 
     # -- stages ----------------------------------------------------------------------------
@@ -170,6 +171,16 @@ class Builder:
         """
         symbol = self.symbols.get(size)
         return index(size) if symbol is None else index(symbol)
+
+    def settled(self, number: Expression) -> int | None:
+        """The value of a launch's whole number that has not been seen to change, else None.
+
+        The program is then made for this value: for numbers that usually stay as they are and
+        are worth it, such as where a slice starts.
+        """
+        if number.op == "constant":
+            return int(number.detail)
+        return None if self.settle is None else self.settle(number)
 
     def weight(self, source: Source | None) -> None:
         """Says that an array is used as weights are: where it is an input, its extents are known.

@@ -95,6 +95,8 @@ def ravel(where: Sequence[Index], shape: Sequence[Extent]) -> Index:
 
 def unravel(b: Builder, position: Coordinate, shape: Sequence[Extent]) -> tuple[Coordinate, ...]:
     """The coordinates of the element at a row-major position (not negative)."""
+    if type(position) is Index and position == 0:
+        return (index(0),) * len(shape)
     made: list[Coordinate] = []
     step = index(1)
     for d in range(len(shape) - 1, -1, -1):

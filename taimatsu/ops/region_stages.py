@@ -9,7 +9,16 @@ from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression
 from taimatsu.ir.index import Index, index
 from taimatsu.ir.stages import REPLACE, Stage, View
-from taimatsu.ops.coordinates import Source, all_of, chosen, converted, unravel
+from taimatsu.ops.coordinates import (
+    Coordinate,
+    Source,
+    all_of,
+    chosen,
+    clamped,
+    converted,
+    unravel,
+    within,
+)
 from taimatsu.shapes import contiguous_strides
 
 
@@ -63,9 +72,10 @@ class Layout:
             runs.append(Run(along, step, n, whole))
         return Layout(shape, runs)
 
-    def selected(self, b: Builder, input: Source, src: Source, start: Any, boxed: bool) -> Stage:
-        """The input with the region's elements replaced, as a choice for each element."""
-        first = unravel(b, converted(b, start, "int64"), self.shape)
+    def selected(self, b: Builder, input: Source, src: Source, first: tuple, boxed: bool) -> Stage:
+        """The input with the region's elements replaced, as a choice for each element; ``first``
+        is where the region starts.
+        """
 
         def at(*i: Index) -> Expression:
             digits = self._plain(b, i, first) if boxed else self._borrowed(b, i, first)
@@ -74,20 +84,19 @@ class Layout:
 
         return b.map(input.shape, input.dtype, at)
 
-    def written(self, b: Builder, input: Source, src: Source, start: Any) -> Stage:
+    def written(self, b: Builder, input: Source, src: Source, first: tuple) -> Stage:
         """The input with the elements of a boxed region replaced, as writes."""
-        first = unravel(b, converted(b, start, "int64"), self.shape)
 
         def where(*i: Index) -> tuple:
-            place: list[Any] = list(first)
+            place = list(first)
             for at, run in zip(i, self.runs, strict=True):
                 for d in run.along:
-                    place[d] = at if run.whole else place[d] + b.index(at * run.step)
+                    place[d] = at if run.whole else _sum(b, place[d], at * run.step)
             return tuple(place)
 
         return b.scatter(input, src.shape, where, lambda *i: src[i], REPLACE)
 
-    def _plain(self, b: Builder, where: tuple, first: tuple) -> list[Any]:
+    def _plain(self, b: Builder, where: tuple, first: tuple) -> list[Coordinate]:
         """An element's coordinates counted from the start's, where the region is boxed. Along a
         dimension that it has as a whole it begins at 0.
         """
@@ -105,7 +114,7 @@ class Layout:
             if self.shape[d] == 1:
                 made.append(index(0))
                 continue
-            digit = _minus(b, where[d], first[d])
+            digit = _value(b, _minus(b, where[d], first[d]))
             if borrow is not None:
                 digit = digit - borrow
             if any(n != 1 for n in self.shape[:d]):
@@ -115,11 +124,12 @@ class Layout:
             made.append(digit)
         return made[::-1]
 
-    def _place(self, b: Builder, digits: list[Any]) -> tuple[Expression, tuple]:
+    def _place(self, b: Builder, digits: list[Coordinate]) -> tuple[Expression, tuple]:
         """Whether an element belongs to the region, and its place there (one inside if not)."""
         conditions: list[Expression] = []
-        place: list[Any] = []
+        place: list[Coordinate] = []
         used: set[int] = set()
+        wholes = {run.along[0] for run in self.runs if run.whole}
         for run in self.runs:
             used.update(run.along)
             if not run.along:
@@ -127,25 +137,62 @@ class Layout:
                 continue
             digit = digits[run.along[0]]
             for other in run.along[1:]:
-                conditions.append(digits[other].eq(digit))
-            if type(digit) is Index:
+                conditions.append(_value(b, digits[other]).eq(_value(b, digit)))
+            if run.along[0] in wholes and type(digit) is Index:
                 place.append(digit)
                 continue
-            conditions += [digit >= 0, digit < b.index(run.extent * run.step)]
-            if run.step > 1:
-                conditions.append(b.binary("modulo", digit, run.step).eq(0))
-                digit = b.binary("floordiv", digit, run.step)
-            place.append(b.max(b.min(digit, b.index(run.extent - 1)), 0))
+            inside, at = _stepped(b, digit, run)
+            conditions += inside
+            place.append(at)
         for d, digit in enumerate(digits):
-            if d not in used and type(digit) is not Index:
-                conditions.append(digit.eq(0))
+            if d not in used and self.shape[d] != 1:
+                conditions.append(_value(b, digit).eq(0))
         return all_of(b, conditions), tuple(place)
 
 
-def _minus(b: Builder, at: Index, begin: Any) -> Any:
-    if type(begin) is Index:  # a dimension of extent 1
-        return index(0)
-    return b.index(at) - begin
+def _stepped(b: Builder, digit: Coordinate, run: Run) -> tuple[list[Expression], Coordinate]:
+    """Whether a distance from a run's start is that of one of its elements, and of which."""
+    reach = run.extent * run.step
+    if type(digit) is Index:
+        inside, at = [within(b, digit, reach)], clamped(digit, reach)
+        if run.step > 1:
+            inside.append(b.index(at % run.step).eq(0))
+        return inside, at // run.step
+    assert isinstance(digit, Expression)
+    inside = [digit >= 0, digit < b.index(reach)]
+    if run.step > 1:
+        inside.append(b.binary("modulo", digit, run.step).eq(0))
+        digit = b.binary("floordiv", digit, run.step)
+    return inside, b.max(b.min(digit, b.index(run.extent - 1)), 0)
+
+
+def _value(b: Builder, at: Coordinate) -> Expression:
+    return at if isinstance(at, Expression) else b.index(at)
+
+
+def _sum(b: Builder, x: Coordinate, y: Index) -> Coordinate:
+    return x + y if type(x) is Index else _value(b, x) + b.index(y)
+
+
+def _minus(b: Builder, at: Index, begin: Coordinate) -> Coordinate:
+    return at - begin if type(begin) is Index else b.index(at) - _value(b, begin)
+
+
+def is_boxed(shape: Sequence[int], size: Sequence[int], stride: Sequence[int], start: int) -> bool:
+    """Whether a layout over an array in row-major order stays, along each of its dimensions,
+    within the dimensions of the array that it runs along.
+    """
+    plain = contiguous_strides(shape)
+    for count, step in zip(size, stride, strict=True):
+        if count <= 1:
+            continue
+        along = dimensions_along(shape, plain, count, step)
+        if along is None:
+            return False
+        reach = (count - 1) * (step // sum([plain[d] for d in along]))
+        if any(start // plain[d] % shape[d] + reach >= shape[d] for d in along):
+            return False
+    return True
 
 
 def dimensions_along(
@@ -174,28 +221,26 @@ def replaced_region(
     In an array of one value each element chooses, so that sums of such arrays need no memory for
     them; into another array the region is written, and the rest is not touched.
     """
+    begin = converted(b, start, "int64")
+    settled = b.settled(begin)
+    first: Coordinate = begin if settled is None else index(settled)
     layout = Layout.of(b, input.shape, src.shape, stride)
+    if settled is not None and all(n.is_constant for n in (*input.shape, *src.shape)):
+        extents = ([n.value() for n in input.shape], [n.value() for n in src.shape])
+        boxed = boxed or is_boxed(*extents, stride, settled)
     if layout is not None and _is_constant(input):
-        return layout.selected(b, input, src, start, boxed)
+        return layout.selected(b, input, src, unravel(b, first, input.shape), boxed)
     if layout is not None and boxed:
-        return layout.written(b, input, src, start)
-    return _scattered(b, input, src, start, stride)
+        return layout.written(b, input, src, unravel(b, first, input.shape))
+
+    def where(*i: Index) -> tuple:
+        offset = sum([c * s for c, s in zip(i, stride, strict=True)], index(0))
+        return unravel(b, _sum(b, first, offset), input.shape)
+
+    return b.scatter(input, src.shape, where, lambda *i: src[i], REPLACE)
 
 
 def _is_constant(source: Source) -> bool:
     stage = source.stage if isinstance(source, View) else source
     value = stage.value
     return stage.kind == "map" and value is not None and value.op in ("constant", "number")
-
-
-def _scattered(
-    b: Builder, input: Source, src: Source, start: Any, stride: tuple[int, ...]
-) -> Stage:
-    """The input with a region of any strides replaced; the last one written stays."""
-    begin = converted(b, start, "int64")
-
-    def where(*i: Index) -> tuple:
-        offset = sum([c * s for c, s in zip(i, stride, strict=True)], index(0))
-        return unravel(b, begin + b.index(offset), input.shape)
-
-    return b.scatter(input, src.shape, where, lambda *i: src[i], REPLACE)

@@ -12,9 +12,8 @@ from taimatsu.ir.meta import meta
 from taimatsu.ops.base import Operation, register
 from taimatsu.ops.coordinates import is_empty
 from taimatsu.ops.filling import filled, zeros_of
-from taimatsu.ops.region_stages import dimensions_along, replaced_region
+from taimatsu.ops.region_stages import replaced_region
 from taimatsu.ops.view_base import ViewOperation, shape_arguments, view_samples
-from taimatsu.shapes import contiguous_strides
 
 
 @register
@@ -77,23 +76,6 @@ def overlaps(size: Sequence[int], stride: Sequence[int]) -> bool:
             return True
         reach += step * (extent - 1)
     return False
-
-
-def is_boxed(shape: Sequence[int], size: Sequence[int], stride: Sequence[int], start: int) -> bool:
-    """Whether a layout over an array in row-major order stays, along each of its dimensions,
-    within the dimensions of the array that it runs along.
-    """
-    plain = contiguous_strides(shape)
-    for count, step in zip(size, stride, strict=True):
-        if count <= 1:
-            continue
-        along = dimensions_along(shape, plain, count, step)
-        if along is None:
-            return False
-        reach = (count - 1) * (step // sum([plain[d] for d in along]))
-        if any(start // plain[d] % shape[d] + reach >= shape[d] for d in along):
-            return False
-    return True
 
 
 @register

@@ -126,18 +126,19 @@ def test_gradients_of_slices(part: Callable) -> None:
     assert_all_lower(lambda: part(x), "region_scatter")
 
 
+@pytest.mark.parametrize("settled", [False, True])
 @pytest.mark.parametrize("part", SLICES)
-def test_regions_of_zeros_are_chosen_by_each_element(part: Callable) -> None:
+def test_regions_of_zeros_are_chosen_by_each_element(part: Callable, settled: bool) -> None:
     x = leaf(4, 5, 3)
     with collected() as calls:
         part(x).sum().backward()
     found = [c for c in calls if c.operation.name == "region_scatter"]
     assert found
     for call in found:
-        assert_chosen(call)
+        assert_chosen(call, settled)
 
 
-def assert_chosen(call: Call) -> None:
+def assert_chosen(call: Call, settled: bool) -> None:
     _, src, start = call.inputs
     b = Builder()
     zeros = b.map(call.results[0].shape, "float32", lambda *i: b.constant(0, "float32"))
@@ -145,7 +146,8 @@ def assert_chosen(call: Call) -> None:
     b.stages.append(source)
     made = zeros
     if src.size:
-        made = replaced_region(b, zeros, source, ex.number(0, "int64"), **call.attributes)
+        given = ex.constant(start, "int64") if settled else ex.number(0, "int64")
+        made = replaced_region(b, zeros, source, given, **call.attributes)
     assert made.kind == "map"
     values = evaluate_stages(b.stages, lambda stage: src, [start])
     np.testing.assert_array_equal(values[made], call.results[0])
@@ -169,8 +171,9 @@ def test_gradients_of_writes_into_slices(part: Callable) -> None:
     ("size", "stride"), [((2,), (1,)), ((2, 2), (3, 1)), ((2,), (4,)), ((3,), (2,))]
 )
 @pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("settled", [True, False])
 def test_regions_that_run_over_ends_of_rows(
-    constant: bool, size: tuple, stride: tuple, start: int
+    settled: bool, constant: bool, size: tuple, stride: tuple, start: int
 ) -> None:
     values = np.zeros((1, 5, 1, 3)) if constant else np.arange(15.0).reshape(1, 5, 1, 3)
     if start + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) >= 15:
@@ -183,7 +186,8 @@ def test_regions_that_run_over_ends_of_rows(
             whole.shape, "float64", lambda *i: b.cast(b.index(i[1] * 3 + i[3]), "float64")
         )
     written = b.map(size, "float64", lambda *i: b.cast(b.index(ravel(i, size) + 20), "float64"))
-    made = replaced_region(b, whole, written, ex.number(0, "int64"), stride, boxed=False)
+    given = ex.constant(start, "int64") if settled else ex.number(0, "int64")
+    made = replaced_region(b, whole, written, given, stride, boxed=False)
     found = evaluate_stages(b.stages, lambda stage: values, [start])[made]
     wanted = values.copy()
     window(wanted.reshape(-1), size, stride, start)[...] = src
