@@ -233,7 +233,10 @@ class Index:
         for atom, factor in other.terms:
             total[atom] = total.get(atom, 0) + factor
         terms = tuple([t for t in total.items() if t[1]])
-        return Index(terms, self.constant + other.constant)
+        made = Index(terms, self.constant + other.constant)
+        if any(type(atom) is Remainder for atom in total):
+            return _rejoined(made)
+        return made
 
     __radd__ = __add__
 
@@ -317,6 +320,19 @@ class Index:
         return self.evaluate(lambda atom: atom.hint if type(atom) is Symbol else 0)
 
 
+def _rejoined(value: Index) -> Index:
+    """``k * right * (left // right) + k * (left % right)`` as ``k * left``."""
+    factors = dict(value.terms)
+    for atom, factor in value.terms:
+        if type(atom) is not Remainder or not atom.right.is_constant:
+            continue
+        whole = Quotient(atom.left, atom.right)
+        if factors.get(whole) == factor * atom.right.constant:
+            rest = tuple([t for t in value.terms if t[0] != atom and t[0] != whole])
+            return Index(rest, value.constant) + atom.left * factor
+    return value
+
+
 def index(value: Index | Atom | int) -> Index:
     """An integer, a variable or another atom as an ``Index``."""
     if type(value) is Index:
@@ -373,7 +389,16 @@ def is_at_most(value: Index, limit: Index | int) -> bool:
     _, most = bounds(difference)
     if most is None:
         _, most = bounds(_greatest(difference))
-    return most is not None and most <= 0
+    if most is not None and most <= 0:
+        return True
+    for atom, factor in difference.terms:
+        if type(atom) is Minimum and factor > 0:
+            # Either side is not less than the minimum.
+            rest = difference - Index(((atom, factor),), 0)
+            return is_at_most(rest + atom.left * factor, 0) or is_at_most(
+                rest + atom.right * factor, 0
+            )
+    return False
 
 
 def is_below(value: Index, limit: Index | int) -> bool:
@@ -470,8 +495,7 @@ def _divide(value: Index, divisor: Index) -> tuple[Index, Index]:
         parts = [(a, f // by, f % by) for a, f in value.terms]
         whole = Index(tuple([(a, q) for a, q, _ in parts if q]), value.constant // by)
         rest = Index(tuple([(a, r) for a, _, r in parts if r]), value.constant % by)
-        return whole, rest
-    low, _ = bounds(rest)
+    low, _ = bounds(rest)  # minima may be negative
     if low is None or low < 0:
         return index(0), value
     return whole, rest
