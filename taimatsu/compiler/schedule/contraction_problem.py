@@ -179,7 +179,8 @@ def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
     outputs = []
     for stage in group.outputs:
         rows = dict(zip(group.rows[stage], group.rows[main], strict=True))
-        where = [index(zeros.get(rows[v], rows[v])) for v in stage.axes]
+        # Axes of extent 1 are no rows: they stand at 0.
+        where = [index(zeros.get(rows[v], rows[v])) if v in rows else index(0) for v in stage.axes]
         address = memories.address(stage, where)
         assert isinstance(address, Index)
         outputs.append(Output(stage, values[stage], memories.buffer(stage), address))
