@@ -19,7 +19,7 @@ from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Stateme
 from taimatsu.ir.loops import statements as all_statements
 
 Position = dict[object, "Index | int"]
-UNROLLED = 96  # multiply-adds of a loop's body up to which short inner loops are written out
+UNROLLED = 252  # multiply-adds of a body up to which short inner loops are written out
 ZERO = index(0)
 # They stand for the numbers of panels in addresses of packed operands: along the lane axis, and
 # along an axis of rows.
@@ -388,9 +388,16 @@ class Tile:
 
         if not self._is_vector(operand):
             return make(index(0), self.position)
+        # What is not loaded must be a number all the same: some slow multiply-adds down.
+        place = self._place(operand, index(self.vectors - 1))
+        zero = Store(register, place, ex.constant(0, self.writer.dtype))
+        lanes = self.plan.lanes
         if lane is not None:
-            return [Loop(lane, "vector", make(index(0), self.position), width=self.plan.lanes)]
-        return self.vector(make, masked=not operand.is_padded)
+            load = Loop(lane, "vector", make(index(0), self.position), width=lanes)
+            return [load] if lane.extent == lanes else [zero, load]
+        if operand.is_padded or self.tail is None:
+            return self.vector(make, masked=False)
+        return [zero, *self.vector(make, masked=True)]
 
     def _added(
         self, first: Buffer, kept: Operand, second: Buffer, other: Operand, lane: Var | None
