@@ -181,8 +181,12 @@ class Lanes:
         return (self.as_bits() ^ sign).as_float()
 
     def copy_sign(self, other: Lanes) -> Lanes:
-        """The magnitude of this float with the sign of the other."""
-        return (self.magnitude().as_bits() | other.sign()).as_float()
+        """The magnitude of this float with the sign of the other.
+
+        Not written with bits: where a choice between the result and ``other`` then is one between
+        integers, LLVM 22.1 makes a masked vpternlogd of it, with the wrong truth table.
+        """
+        return self.intrinsic("copysign", other)
 
     def magnitude(self) -> Lanes:
         return (self.as_bits() & (self.sign_bit - 1)).as_float()
