@@ -22,7 +22,7 @@ from taimatsu.ir.expression import (
     substitute,
     walk,
 )
-from taimatsu.ir.index import Index, Var, index
+from taimatsu.ir.index import Index, Var, bounds, index
 from taimatsu.ir.stages import Stage
 
 Values = dict[Var, Index]
@@ -81,7 +81,7 @@ class Piece:
         checks: conditions with their messages.
         place: where it is stored; None if it lives inside of a row.
         parts: for a split argmax or argmin: where value and position are stored.
-        combined: whether it combines what several chunks have reduced to.
+        divided: whether it is one step of a reduction that was divided.
     """
 
     stage: Stage
@@ -94,7 +94,7 @@ class Piece:
     checks: tuple[tuple[Expression, str], ...] = ()
     place: Place | None = None
     parts: tuple[Place, ...] = ()
-    combined: bool = False
+    divided: bool = False
 
     @property
     def combine(self) -> str:
@@ -319,7 +319,8 @@ def known_points(axes: Iterable[Var]) -> int:
     """
     total = 1
     for var in axes:
-        total *= max(var.extent.constant, 1) if var.extent.is_constant else MANY
+        _, most = bounds(var.extent)
+        total *= MANY if most is None else max(most, 1)
     return total
 
 

@@ -32,7 +32,7 @@ from taimatsu.ir.loops import (
 )
 from taimatsu.ir.stages import Stage
 
-CHUNK_WORK = 1 << 16  # what a chunk takes at least, in loads or four additions
+CHUNK_WORK = 1 << 17  # what a chunk takes at least, in loads or four additions
 
 
 class Frame:
@@ -323,6 +323,9 @@ def chunked(axes: Sequence[Var], work: float, granule: int = 1) -> Chunks:
         return Chunks(parallel, [], values, begin, extent)
     serial = []
     for j in range(cut, last):
+        if j == cut and extent == 1:
+            values[axes[j]] = begin
+            continue
         var = Var(f"i{j}", extent if j == cut else axes[j].extent)
         values[axes[j]] = begin + var if j == cut else index(var)
         serial.append(var)

@@ -25,7 +25,6 @@ from taimatsu.compiler.schedule.common import (
     composed,
     float_operations,
     known_points,
-    lane_count,
     operations,
     points,
     storage_order,
@@ -41,14 +40,13 @@ from taimatsu.compiler.schedule.frame import (
     serial_loop,
     vector_loop,
 )
-from taimatsu.compiler.schedule.passes import Pass, chosen_row, passes_of
+from taimatsu.compiler.schedule.passes import Pass
 from taimatsu.compiler.schedule.pointwise import unroll_of
 from taimatsu.compiler.schedule.reduction import Accumulator, each_copy
 from taimatsu.ir.expression import Expression, load
 from taimatsu.ir.index import Index, Var, ceil_div, index
 from taimatsu.ir.loops import Buffer, Statement, Store, row_major
 from taimatsu.ir.stages import Stage
-from taimatsu.ir.target import Target
 
 BLOCK = 4096  # values of a block of a sum along vectors
 BLOCK_ROWS = 512  # the same where each lane has a sum of its own
@@ -57,11 +55,8 @@ SMALL_DOMAIN = 16  # loops of so few iterations are written out
 Body = Callable[[Index, Index], list[Statement]]
 
 
-def schedule(nest: Nest, target: Target) -> list[Launch]:
-    """One kernel that goes through the rows of a nest."""
-    passes = passes_of(nest)
-    width = lane_count(nest, target)
-    along = chosen_row(nest, passes, width)
+def schedule(nest: Nest, passes: list[Pass], along: Var | None, width: int) -> Launch:
+    """One kernel that goes through the rows of a nest, vectors of them along ``along``."""
     frame = Frame(nest)
     work = 0.0
     flops = index(0)
@@ -74,7 +69,7 @@ def schedule(nest: Nest, target: Target) -> list[Launch]:
         body = _row_by_row(frame, passes, width, work)
     else:
         body = _rows_in_lanes(frame, passes, along, width, work)
-    return [frame.launch(body, flops)]
+    return frame.launch(body, flops)
 
 
 def _volume(axes: tuple[Var, ...]) -> Index:
