@@ -164,6 +164,8 @@ class ContractionWriter:
         self.partial = partial
         self.dtype = problem.dtype
         self.tile_class: type[Tile] = Tile
+        # Of sums that are made in stages: whether one begins (False) or goes on (True).
+        self.goes_on: bool | None = None
         self._vars = 0
 
     def body(self) -> list[Statement]:
@@ -184,7 +186,21 @@ class ContractionWriter:
             v: cut(v.extent, block, p)
             for (v, block), p in zip(chosen.blocks.items(), parts, strict=True)
         }
-        return [Loop(chunks.var, "parallel", self._tiles(list(chosen.loops), blocks, {}, {}))]
+        if not chosen.stages:
+            tiles = self._tiles(list(chosen.loops), blocks, {}, {})
+            return [Loop(chunks.var, "parallel", tiles)]
+        self.goes_on = False
+        begin = self._tiles(list(chosen.loops), blocks, {}, {})
+        self.goes_on = True
+        loops = []
+        for axis, step in chosen.stages.items():
+            start, extent = self.terms[axis]
+            var = Var(f"{axis.name}s", count(extent, step))
+            at, length = cut(extent, step, index(var))
+            self.terms[axis] = (start + at, length)
+            loops.append(var)
+        tiles = nested(loops, "serial", self._tiles(list(chosen.loops), blocks, {}, {}))
+        return [Loop(chunks.var, "parallel", [*begin, *tiles])]
 
     def _tiles(
         self,
@@ -218,6 +234,10 @@ class ContractionWriter:
         zero = ex.constant(0, self.dtype)
         start = run.each(lambda at, _: [Store(sums, at, zero)], vector=False)
         finish = run.finish()
+        if self.goes_on is False:
+            return [Allocate(sums, [*start, *finish])]
+        if self.goes_on:
+            start = run.resume()
         return [Allocate(sums, [*start, *run.reduction(list(chosen.order)), *finish])]
 
     def fresh(self, name: str, extent: int) -> Var:
@@ -426,6 +446,17 @@ class Tile:
             return ex.fma(x, y, total)
         done = {kept.source: x, other.source: y}
         return total + ex.rewrite(product, lambda node: None, done)
+
+    def resume(self) -> list[Statement]:
+        """Loads partial sums."""
+
+        def make(at: list[Index], here: Position) -> list[Statement]:
+            assert self.writer.partial is not None
+            where = partial_address(self.problem, self.writer.part)
+            part = ex.load(self.writer.partial, (where.substitute(here),))  # type: ignore[arg-type]
+            return [Store(self.sums, at, part)]
+
+        return self.each(make)
 
     # -- what becomes of the sums ----------------------------------------------------------
 

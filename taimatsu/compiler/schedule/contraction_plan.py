@@ -33,6 +33,7 @@ FAR_BYTES = 1024  # steps of so many bytes are not foreseen, and soon on pages o
 FAR = 8.0  # which costs so many cycles each
 PACK_LAUNCH = 4000.0  # cycles of a kernel that packs, beside its elements
 MOST_VECTORS = 6
+LEAST_STAGE = 128  # terms that are summed at a time at least
 LONG_SUM = 1024  # terms after which a sum that is cut begins anew
 MOST_PARTIAL = 1 << 20  # bytes of a result of which each part of a cut sum has its own
 CHUNK_CYCLES = 20_000.0
@@ -58,6 +59,8 @@ class Plan:
             which chunks follow one another, so that neighbours read the same rows.
         split: the reduction's axis that is cut into parts, each with sums of its own; and how many
             of its elements a part takes.
+        stages: of a cut sum, how many elements of the reduction's outer axes are summed before the
+            next tile's turn comes, so that what tiles share stays in the first cache.
         cycles: the estimate.
     """
 
@@ -71,6 +74,7 @@ class Plan:
     loops: list[Var] = field(default_factory=list)
     blocks: dict[Var, int] = field(default_factory=dict)
     split: tuple[Var, int] | None = None
+    stages: dict[Var, int] = field(default_factory=dict)
     cycles: float = 0.0
 
     def step(self, axis: Var) -> int:
@@ -89,7 +93,9 @@ def plan(problem: Problem, target: Target) -> Plan:
         lane = fixed.lane if fixed.across else None
         chosen = _Search(problem, target, lanes, hint).best((fixed.across, lane))
     chosen.order = fixed.order
-    chosen.split = _split(problem, fixed, lanes)
+    chosen.split = _split(problem, fixed)
+    if chosen.split is not None:
+        chosen.stages = _stages(problem, chosen, target)
     _loops(problem, chosen)
     _chunks(problem, chosen, target)
     return chosen
@@ -384,7 +390,7 @@ def _step(address: Index, axis: Var) -> Index | None:
 # -- cutting ---------------------------------------------------------------------------------
 
 
-def _split(problem: Problem, fixed: Plan, lanes: int) -> tuple[Var, int] | None:
+def _split(problem: Problem, fixed: Plan) -> tuple[Var, int] | None:
     """Whether a long sum with a small result is cut into parts; from constants alone."""
     if any(v.extent.terms for v in problem.axes) or not fixed.order:
         return None
@@ -406,6 +412,24 @@ def _split(problem: Problem, fixed: Plan, lanes: int) -> tuple[Var, int] | None:
         if block >= axis.extent.constant:
             return None
     return axis, block
+
+
+def _stages(problem: Problem, chosen: Plan, target: Target) -> dict[Var, int]:
+    """The outer axes of a cut sum, with the steps in which it advances."""
+    assert chosen.split is not None
+    width = 1 if chosen.across else chosen.step(chosen.lane)
+    steps = max(LEAST_STAGE, target.l1_bytes // 2 // (width * SIZES[problem.dtype]))
+    inner = 1
+    for place in range(len(chosen.order) - 1, -1, -1):
+        axis = chosen.order[place]
+        extent = chosen.split[1] if axis is chosen.split[0] else hint(axis.extent)
+        if inner * extent > 2 * steps:
+            block = max(1, steps // inner)
+            if axis is chosen.lane:
+                return {}
+            return {**dict.fromkeys(chosen.order[:place], 1), axis: block}
+        inner *= extent
+    return {}
 
 
 def _loops(problem: Problem, chosen: Plan) -> None:
@@ -432,7 +456,8 @@ def _chunks(problem: Problem, chosen: Plan, target: Target) -> None:
     wanted = min(MOST_CHUNKS, max(1, int(chosen.cycles / CHUNK_CYCLES)))
     if chosen.split is not None:
         axis, block = chosen.split
-        wanted = -(-wanted // max(1, -(-hint(axis.extent) // block)))
+        # Each part reads all of the operands' part: cutting the result too reads them again.
+        wanted = -(-min(wanted, TILES_TO_SHARE) // max(1, -(-hint(axis.extent) // block)))
     blocks = {v: -(-hint(v.extent) // chosen.step(v)) for v in chosen.loops}  # in tiles
     _fit_cache(problem, chosen, blocks, target)
     for axis, block in blocks.items():
