@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compiler.schedule_runner import compiled
 from ops.lowering import Call, Lowered, assert_close, magnitude
 from ops.test_lowering import CANCELLING, ENTRIES, calls_of, quiet  # noqa: F401 (a fixture)
+from schedule_runner import compiled
 
 from taimatsu import dtypes
 from taimatsu.ir import expression as ex
