@@ -133,6 +133,10 @@ def _scalar_power(x: np.ndarray, exponent: Any) -> np.ndarray:
 
 def _constant_power(b: Builder, x: Expression, exponent: Any) -> Expression:
     """As ``_scalar_power``."""
+    if exponent == 0:
+        return b.constant(1, x.dtype)
+    if exponent == 1:
+        return x
     if exponent == 2:
         return x * x
     if exponent == 3:
