@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import mmap
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,6 +58,20 @@ def aligned(array: np.ndarray) -> np.ndarray:
     made = memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
     made[...] = array
     return made
+
+
+def guarded(size: int, dtype: np.dtype, at_end: bool) -> np.ndarray:
+    """An array that begins, or ends, at a page that can be neither read nor written."""
+    page = mmap.PAGESIZE
+    pages = -(-size * dtype.itemsize // page)
+    memory = mmap.mmap(-1, (pages + 2) * page)
+    whole = np.frombuffer(memory, np.uint8)
+    protect = ctypes.CDLL(None).mprotect
+    protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for guard in (0, (pages + 1) * page):
+        assert protect(whole.ctypes.data + guard, page, 0) == 0
+    begin = page if not at_end else (pages + 1) * page - size * dtype.itemsize
+    return whole[begin : begin + size * dtype.itemsize].view(dtype)
 
 
 class Launch:

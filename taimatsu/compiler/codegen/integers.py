@@ -129,7 +129,7 @@ class Indices:
             return self.writer.constant(place.constant, "i64")
         if place.constant:
             total = self.writer.binary("add", total, self.writer.constant(place.constant, "i64"))
-        if total.constant is None and total not in place.terms:
+        if total.constant is None:
             total.multiple = max(total.multiple, place.divisor())
         return total
 

@@ -249,7 +249,8 @@ class _Function:
 
     def _loop(self, loop: Loop) -> None:
         if loop.kind == "parallel":
-            self._with(loop, Place(0, {self.chunk: 1}))
+            alone = loop.extent == 1
+            self._with(loop, Place() if alone else Place(0, {self.chunk: 1}))
         elif loop.kind == "unroll":
             self._unrolled(loop)
         elif loop.kind == "serial" or loop.width == 1:
@@ -326,7 +327,7 @@ class _Function:
         if rest:
             lanes = ", ".join([f"i1 {'true' if n < rest else 'false'}" for n in range(width)])
             mask = Value(f"<{lanes}>", "i1", width)
-            self._vectors(loop, Place(extent - rest), 1, mask)
+            self._vectors(loop, Place(extent - rest), 1, mask, alone=extent == 1)
 
     def _vector_of_any(self, loop: Loop, extent: Place) -> None:
         writer = self.writer
@@ -368,11 +369,21 @@ class _Function:
         rest = self.writer.binary("urem", count, self.writer.constant(of, "i64"))
         return self.writer.binary("sub", count, rest)
 
-    def _vectors(self, loop: Loop, begin: Place, count: int, mask: Value | None = None) -> None:
-        """The body for vectors that follow one another, from iteration ``begin`` on."""
+    def _vectors(
+        self,
+        loop: Loop,
+        begin: Place,
+        count: int,
+        mask: Value | None = None,
+        alone: bool = False,
+    ) -> None:
+        """The body for vectors that follow one another, from iteration ``begin`` on.
+
+        Where one lane is ``alone`` the variable is a constant.
+        """
         indices, memory = self.indices, self.memory
         indices.width, memory.mask, memory.may_be_empty = loop.width, mask, False
         for vector in range(count):
-            place = Place(begin.constant + vector * loop.width, begin.terms, 1)
-            self._with(loop, place)
+            first = begin.constant + vector * loop.width
+            self._with(loop, Place(first, begin.terms, 0 if alone else 1))
         indices.width, memory.mask = 0, None
