@@ -18,6 +18,8 @@ from taimatsu.ir.expression import Expression, walk
 from taimatsu.ir.index import Index, Var, index
 from taimatsu.ir.stages import Stage, loads
 
+LARGEST_VALUE = 256  # nodes of a stage's expression
+LARGEST_KERNEL = 1024  # nodes of a group's expressions
 CHEAP = 4.0  # additions for each element that are done again rather than stored and loaded
 ROW_LIMIT = 1 << 15  # elements of a row that is kept near the core
 SMALL = 1 << 12  # elements that one core is done with before others could join in
@@ -78,6 +80,7 @@ class _Fusion:
         self.stages = stages
         self.outputs = outputs
         self.log = log
+        self.sizes: dict[Stage, int] = {}
         self.cells = {s.cell.stage for s in stages if s.cell is not None and s.cell.stage}
         self.doomed: dict[Stage, Stage] = {}  # window -> the first update that overwrites it
         for stage in stages:
@@ -93,6 +96,11 @@ class _Fusion:
         users = self._users()
         for stage in self.stages:
             chosen = {p for p in _read_maps(stage) if self._is_inlined(p, stage, users)}
+            total = self._size(stage) + sum(self._size(p) for p in chosen)
+            if total > LARGEST_VALUE:
+                self.log(f"{stage} does not take in what it reads: {total} nodes are too many")
+                continue
+            self.sizes[stage] = total
             if not chosen:
                 continue
             done: dict[Expression, Expression] = {}
@@ -112,6 +120,14 @@ class _Fusion:
                 for read in _sources(taken):
                     users.setdefault(read, set()).add(stage)
         self._drop_unread()
+
+    def _size(self, stage: Stage) -> int:
+        """How many nodes a stage's expression has, about."""
+        found = self.sizes.get(stage)
+        if found is None:
+            found = 0 if stage.value is None else sum(1 for _ in walk(stage.value))
+            self.sizes[stage] = found
+        return found
 
     def _users(self) -> dict[Stage, set[Stage]]:
         users: dict[Stage, set[Stage]] = {s: set() for s in self.stages}
@@ -286,6 +302,8 @@ class _Fusion:
             return f"{group.kind} groups take nothing in"
         if is_contraction(stage):
             return "contractions begin groups of their own"
+        if sum(map(self._size, (*group.stages, stage))) > LARGEST_KERNEL:
+            return "the kernel would be too large"
         met = _meeting(group, stage)
         if met is None:
             return "it does not meet the group row by row"

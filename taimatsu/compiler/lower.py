@@ -215,6 +215,8 @@ class _Lowering:
 
     def _view(self, operand: Operand) -> View:
         value = self.values[operand.value]
+        if isinstance(value, Whole) and operand.offset in self.moving:
+            value = self._celled(value)  # windows may stand anywhere in memory
         if isinstance(value, Memory):
             stage = self._window(value, operand.meta, operand.offset)
             made = View(stage, stage.shape, stage.dtype, tuple)
@@ -266,7 +268,7 @@ class _Lowering:
         if fresh and stage.order == tuple(range(len(order))):
             stage.order = order
             return stage
-        copy = self.builder.map(stage.shape, stage.dtype, lambda *i: stage[i])
+        copy = self._copied(View(stage, stage.shape, stage.dtype, tuple))
         copy.order = order
         return copy
 
