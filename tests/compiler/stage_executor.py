@@ -21,10 +21,13 @@ from taimatsu.storage import window
 
 
 class StageExecutor:
-    """``execute`` of the evaluator; ``fused`` says whether stages are fused first."""
+    """``execute`` of the evaluator; ``fused`` says whether stages are fused first, ``moving``
+    whether all numbers are taken to vary from launch to launch.
+    """
 
-    def __init__(self, fused: bool = True) -> None:
+    def __init__(self, fused: bool = True, moving: bool = False) -> None:
         self.fused = fused
+        self.moving = moving
         self.lowered = 0  # programs carried out by stages
         self.refused = 0
         self.groups: list[Any] = []
@@ -39,7 +42,8 @@ class StageExecutor:
         numbers = [plain(x) for x in items]
         sizes = {slot: buffer.size for slot, buffer in buffers.items()}
         try:
-            program = lower(graph, numbers, sizes)
+            moving = frozenset(range(len(items)) if self.moving else ())
+            program = lower(graph, numbers, sizes, moving=moving)
         except NotLoweredError:
             self.refused += 1
             return interpreter.execute(graph, buffers, items)

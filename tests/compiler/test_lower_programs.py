@@ -17,10 +17,10 @@ from taimatsu.recorder.base import registered
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture
-def executor() -> Iterator[StageExecutor]:
+@pytest.fixture(params=[False, True], ids=["", "moving"])
+def executor(request: pytest.FixtureRequest) -> Iterator[StageExecutor]:
     """Programs are carried out by stages during the test."""
-    made = StageExecutor()
+    made = StageExecutor(moving=request.param)
     before = registered.execute
     registered.execute = made
     yield made
