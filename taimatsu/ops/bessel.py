@@ -13,6 +13,7 @@ import numpy as np
 
 from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression
+from taimatsu.ops import bessel_lowering as lowered
 from taimatsu.ops.base import Sample, array, integers, register
 from taimatsu.ops.elementwise import Binary, FloatUnary, unary_samples
 from taimatsu.ops.special_functions import scipy_special
@@ -47,8 +48,23 @@ _FROM_SCIPY = {
 }
 
 
+# What can be written as expressions; the others are left to SciPy in compiled programs, too.
+_LOWERED = {"i0": lowered.i0, "i1": lowered.i1}
+
+
+def _lowering(function: Callable) -> Callable:
+    def lower(self: Any, b: Builder, input: Expression) -> Expression:
+        made: Expression = function(b, b.cast(input, "float64"))
+        return made
+
+    return lower
+
+
 def _from_scipy(name: str, source: str, doc: str) -> None:
-    members = {"name": name, "functions": (f"special.{name}",), "source": source, "__doc__": doc}
+    members: dict[str, Any] = {"name": name, "functions": (f"special.{name}",), "__doc__": doc}
+    members["source"] = source
+    if source in _LOWERED:
+        members["lower"] = _lowering(_LOWERED[source])
     register(type("".join(part.capitalize() for part in name.split("_")), (FromScipy,), members))
 
 

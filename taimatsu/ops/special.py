@@ -10,6 +10,7 @@ import numpy as np
 
 from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression
+from taimatsu.ops import bessel_lowering as bessel
 from taimatsu.ops import special_functions as functions
 from taimatsu.ops import special_lowering as lowered
 from taimatsu.ops.base import Sample, array, composite, integers, register
@@ -423,6 +424,9 @@ class I0(FloatUnary):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return np.i0(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return bessel.i0(b, b.cast(input, "float64"))
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * I1(input)
 
@@ -442,6 +446,9 @@ class I0e(FloatUnary):
     def reference(self, input: np.ndarray) -> np.ndarray:
         return scipy_special("i0e")(input)
 
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return bessel.i0e(b, b.cast(input, "float64"))
+
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * (I1e(input) - input.sgn() * out)
 
@@ -460,6 +467,9 @@ class I1(FloatUnary):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return scipy_special("i1")(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return bessel.i1(b, b.cast(input, "float64"))
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         near = input.abs() < 1e-30  # i1(x) / x tends to 1/2
@@ -482,6 +492,9 @@ class I1e(FloatUnary):
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return scipy_special("i1e")(input)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return bessel.i1e(b, b.cast(input, "float64"))
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         near = input.abs() < 1e-30
