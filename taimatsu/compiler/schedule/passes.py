@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from taimatsu.compiler.schedule.common import (
     Access,
@@ -34,14 +34,12 @@ class Pass:
             (reductions whose results have axes inside of the row) or "scan".
         axes: the inner axes of results (of "kept" and of maps).
         reduced: the axes that are reduced over.
-        read_elsewhere: stages of the pass that one of its own pieces reads at another element.
     """
 
     kind: str
     axes: tuple[Var, ...]
     reduced: tuple[Var, ...]
     pieces: list[Piece]
-    read_elsewhere: set[Stage] = field(default_factory=set)
 
     @property
     def domain(self) -> tuple[Var, ...]:
@@ -88,7 +86,6 @@ def passes_of(nest: Nest) -> list[Pass]:
     for piece in nest.pieces:
         kind, axes, reduced = _shape(piece)
         earliest = 0
-        elsewhere: set[Stage] = set()
         for source, same in _members(nest, piece):
             at = place[source.stage]
             shared = (
@@ -107,7 +104,6 @@ def passes_of(nest: Nest) -> list[Pass]:
             k = len(passes)
             passes.append(Pass(kind, axes, reduced, []))
         passes[k].pieces.append(piece)
-        passes[k].read_elsewhere |= elsewhere
         passes[k].axes = passes[k].axes or axes
         passes[k].reduced = passes[k].reduced or reduced
         place[piece.stage] = k

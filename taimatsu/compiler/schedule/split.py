@@ -140,7 +140,7 @@ class _Cut:
         dtypes = [piece.value.dtype] + (["int64"] if piece.position is not None else [])
         stages = [self._partial(piece, dtype) for dtype in dtypes]
         places = tuple([self._temporary(s, piece.stage) for s in stages])
-        where = tuple([*map(index, rows), index(self.chunk)])
+        where = (*map(index, rows), index(self.chunk))
         first = replace(self._moved(piece), stage=stages[0], coordinates=where, place=None)
         if piece.position is None:
             first.place = places[0]
