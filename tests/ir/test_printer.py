@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ir.kernels import gather_checked, scale_rows, shared_expression, sum_rows
 
 from taimatsu.ir.expression import Expression, constant, index_value, load
 from taimatsu.ir.index import Index, Product, Symbol, Var, index
 from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
 from taimatsu.ir.printer import expression_text, kernel_text, statement_text
-from tests.ir.kernels import gather_checked, scale_rows, shared_expression, sum_rows
 
 SCALE = """\
 a0: argument float32[$n, 10] strides [10, 1] origin 0 size 10*$n

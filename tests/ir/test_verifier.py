@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from ir.kernels import gather_checked, scale_rows, sum_rows
 
 from taimatsu.ir.expression import (
     Expression,
@@ -22,7 +23,6 @@ from taimatsu.ir.index import Symbol, Var, index
 from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
 from taimatsu.ir.stages import Stage
 from taimatsu.ir.verifier import verify
-from tests.ir.kernels import gather_checked, scale_rows, sum_rows
 
 F32 = "float32"
 N = Symbol("n", 8)

@@ -46,7 +46,8 @@ def split(body: Body, var: Var, factor: int) -> tuple[Body, Var, Var]:
     if loop.kind not in ("serial", "parallel"):
         raise ValueError(f"[split] expected a serial or parallel loop; {var} is {loop.kind}")
     outer = Var(f"{var.name}_o", ceil_div(loop.extent, factor))
-    inner = Var(f"{var.name}_i", minimum(factor, loop.extent - index(outer) * factor))
+    left = loop.extent if outer.extent == 1 else loop.extent - index(outer) * factor
+    inner = Var(f"{var.name}_i", minimum(factor, left))
     within = substituted(loop.body, {var: index(outer) * factor + inner})
     made = Loop(outer, loop.kind, [Loop(inner, "serial", within)])
     return replaced(body, loop, lambda _: [made]), outer, inner
@@ -429,6 +430,8 @@ def _shifted(body: Body, var: Var, span: Span, offset: int) -> Body:
     begin = span.low - offset
     if not is_at_most(-begin, 0):
         raise ValueError(f"[compute_at] {span.low} may lie before what the loop of {var} fills")
+    if begin == 0 and span.extent == loop.extent:
+        return body
     part = Var(var.name, minimum(span.extent, loop.extent - begin))
     inside = substituted(loop.body, {var: begin + part})
     return replaced(body, loop, lambda _: [Loop(part, "serial", inside)])
