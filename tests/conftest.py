@@ -6,6 +6,7 @@ import importlib.util
 import random
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -24,6 +25,8 @@ settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile("fixed")
 
 config.verify = True
+# Compiled code is shared by the test processes, and kept for the next run, apart from the user's.
+config.cache = config.cache or str(Path(__file__).parents[1] / ".pytest_cache" / "compiled")
 
 MARKERS = {
     "slow": "takes more than a few seconds; left out with --fast",
