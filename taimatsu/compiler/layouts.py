@@ -1,15 +1,28 @@
 """In which order the elements of intermediates lie in memory.
 
-What somebody outside sees lies in its own order. Everything else is the compiler's to choose.
+What somebody outside sees lies in its own order. Of everything else the compiler chooses which
+dimension is innermost: contractions wish for one that no window slides along (the channels of
+images, so that vectors and broadcasts follow one another), and wishes spread, weakening, from stage
+to stage along the dimensions that loads connect. What is not wished for lies in row-major order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 
 from taimatsu.compiler.groups import Group, Layout, ordered_layout
-from taimatsu.ir.stages import Stage
+from taimatsu.ir.expression import Expression, walk
+from taimatsu.ir.index import Index, Var
+from taimatsu.ir.stages import Stage, loads
 from taimatsu.ir.target import Target
+
+ROUNDS = 12  # of spreading wishes
+SPREAD = 0.8  # how much of a wish the next stage hears
+FIXED = 0.05  # what a fixed order counts for each element, against a multiplication's 1
+PLAIN = 0.1  # what a wish counts where all orders are good
+
+Place = tuple[Stage, int]  # a stage and one of its dimensions
 
 
 def choose(groups: list[Group], fixed: Iterable[Stage], target: Target) -> dict[Stage, Layout]:
@@ -20,9 +33,152 @@ def choose(groups: list[Group], fixed: Iterable[Stage], target: Target) -> dict[
         fixed: stages that are seen from outside: they lie in their ``order``.
         target: the machine.
     """
+    held = set(fixed)
+    wishes = _Wishes(max(target.lanes(4) // 2, 2))
+    for group in groups:
+        wishes.hear(group, held)
+    wishes.spread()
     chosen: dict[Stage, Layout] = {}
     for group in groups:
         for stage in group.outputs:
-            if stage.kind != "update":
-                chosen[stage] = ordered_layout(stage.shape, stage.order)
+            if stage.kind == "update":
+                continue
+            order = stage.order if stage in held else wishes.order(stage)
+            chosen[stage] = ordered_layout(stage.shape, order)
     return chosen
+
+
+class _Wishes:
+    """Which dimensions should be innermost, and how much that is worth."""
+
+    def __init__(self, least: int) -> None:
+        self.least = least  # shorter dimensions fill no vectors
+        self.strength: dict[Place, float] = {}
+        self.links: dict[Place, set[Place]] = {}
+
+    def order(self, stage: Stage) -> tuple[int, ...]:
+        """The order of a stage's dimensions."""
+        strength = [self.strength.get((stage, d), 0.0) for d in range(len(stage.shape))]
+        most = max(strength, default=0.0)
+        if most == 0.0:
+            return stage.order
+        inner = max(d for d, value in enumerate(strength) if value == most)
+        return (*[d for d in stage.order if d != inner], inner)
+
+    def hear(self, group: Group, held: set[Stage]) -> None:
+        """Takes in a group's wishes and connections."""
+        for stage in group.stages:
+            if stage in held or stage.kind == "update":
+                self._fixed(stage)
+            for node in loads(stage):
+                source, where = node.detail
+                if source.kind == "window" or source in held:
+                    self._fixed(source)
+                self._connect(stage, source, where)
+        if group.kind == "contraction":
+            self._contraction(group.stages[0])
+
+    def _wish(self, stage: Stage, dimension: int, worth: float) -> None:
+        place = (stage, dimension)
+        self.strength[place] = self.strength.get(place, 0.0) + worth
+
+    def _fixed(self, stage: Stage) -> None:
+        """An order that is given is a wish of those who meet it."""
+        if not stage.shape:
+            return
+        inner = stage.order[-1]
+        for d, stride in enumerate(stage.strides):
+            if stride == 1 and stage.shape[d] != 1:
+                inner = d
+        if _size(stage.shape[inner]) >= self.least:
+            self.strength.setdefault((stage, inner), FIXED * _elements(stage.shape))
+
+    def _connect(self, stage: Stage, source: Stage, where: tuple) -> None:
+        """Dimensions of a stage and of what it loads that are stepped through together."""
+        dimensions = {v: d for d, v in enumerate(stage.axes)} if stage.kind != "scatter" else {}
+        for d, coordinate in enumerate(where):
+            met = [dimensions[v] for v in _variables(coordinate) if v in dimensions]
+            if len(met) == 1 and source.shape[d] != 1:
+                self.links.setdefault((stage, met[0]), set()).add((source, d))
+                self.links.setdefault((source, d), set()).add((stage, met[0]))
+
+    def spread(self) -> None:
+        """Lets every place hear the strongest wish that reaches it."""
+        waiting = set(self.strength)
+        for _ in range(ROUNDS):
+            heard: set[Place] = set()
+            for place in waiting:
+                worth = self.strength[place] * SPREAD
+                for other in self.links.get(place, ()):
+                    if worth > self.strength.get(other, 0.0):
+                        self.strength[other] = worth
+                        heard.add(other)
+            waiting = heard
+
+    # -- contractions ----------------------------------------------------------------------
+
+    def _contraction(self, main: Stage) -> None:
+        """What a sum of products wishes for its operands and its result."""
+        operands = [n.detail for n in loads(main)]
+        if any(type(c) is Expression for _, where in operands for c in where):
+            return
+        sliding = _sliding([c for _, where in operands for c in where])
+        worth = float(_elements([v.extent for v in (*main.axes, *main.reduce_axes)]))
+        if not sliding:
+            worth *= PLAIN
+        for source, where in operands:
+            plain = [_plain(c, sliding) for c in where]
+            if all(
+                c.is_constant or v or len(c.variables()) > 1
+                for c, v in zip(where, plain, strict=True)
+            ):
+                self._innermost(source, [v is not None for v in plain], bool(sliding), worth)
+        free = [v not in sliding for v in main.axes]
+        self._innermost(main, free, bool(sliding), worth)
+
+    def _innermost(self, stage: Stage, free: list[bool], slides: bool, worth: float) -> None:
+        """Wishes for the last dimension that is free; where windows slide, not for the first."""
+        for d in reversed(range(1 if slides else 0, len(free))):
+            if free[d] and not stage.shape[d].terms and _size(stage.shape[d]) >= self.least:
+                self._wish(stage, d, worth)
+                return
+
+
+def _variables(coordinate: Index | Expression) -> set[Var]:
+    """The variables of a coordinate, computed or not."""
+    if isinstance(coordinate, Index):
+        return coordinate.variables()
+    found: set[Var] = set()
+    for node in walk(coordinate):
+        if node.op == "index":
+            found |= node.detail.variables()
+        elif node.op == "load":
+            for c in node.detail[1]:
+                found |= _variables(c) if isinstance(c, Index) else set()
+    return found
+
+
+def _sliding(coordinates: list[Index]) -> set[Var]:
+    """Variables that share a coordinate with another one: a window's place and its taps."""
+    found: set[Var] = set()
+    for c in coordinates:
+        met = {v for v in c.variables() if v.extent != 1}
+        if len(met) > 1:
+            found |= met
+    return found
+
+
+def _plain(coordinate: Index, sliding: set[Var]) -> Var | None:
+    """The one variable that a coordinate steps with; None where there is another, or none."""
+    met = [v for v in coordinate.variables() if v.extent != 1]
+    if len(met) != 1 or met[0] in sliding or abs(coordinate.coefficient(met[0])) != 1:
+        return None
+    return met[0]
+
+
+def _size(extent: Index) -> int:
+    return extent.constant if not extent.terms else max(extent.hint(), 1)
+
+
+def _elements(shape: Iterable[Index]) -> int:
+    return prod([_size(n) for n in shape])

@@ -289,6 +289,43 @@ def test_convolutions_and_their_gradients(name, make, is_last, symbolic, target)
     check(maker.case([out], [out], orders=orders), target)
 
 
+# -- views that join dimensions ----------------------------------------------------------------
+
+
+@TARGETS
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (3, 2, 1, 0)])
+@pytest.mark.parametrize("m", [1, 30])
+def test_flattened_images_are_read_as_they_lie(m, order, target):
+    """A linear layer after a convolution, and the layer's two gradients."""
+    maker = Maker()
+    b = maker.builder
+    batch = maker.symbol("s0", m)
+    x = maker.window([batch, 6, 5, 4], order)
+    w, g = maker.window([120, 50]), maker.window([batch, 50])
+
+    def flattened(i: Index, k: Index) -> Expression:
+        return x[i, k // 20, k % 20 // 4, k % 4]
+
+    out = b.reduce(
+        "add", [batch, 50], [120], "float32", lambda i, r: flattened(i[0], r[0]) * w[r[0], i[1]]
+    )
+    check(maker.case([out], [out]), target)
+    out = b.reduce(
+        "add", [120, 50], [batch], "float32", lambda i, r: flattened(r[0], i[0]) * g[r[0], i[1]]
+    )
+    kept = b.map([120, 50], "float32", lambda i, j: out[i, j] + w[i, j])
+    check(maker.case([out, kept], [kept]), target)
+
+
+def test_views_that_cut_an_axis_unevenly():
+    maker = Maker()
+    x, w = maker.window([3, 7]), maker.window([20, 9])
+    out = maker.builder.reduce(
+        "add", [4, 9], [5], "float32", lambda i, r: x[r[0] // 2, i[0] + r[0] % 3] * w[r[0], i[1]]
+    )
+    check(maker.case([out], [out]))
+
+
 # -- what is done with the sums ----------------------------------------------------------------
 
 

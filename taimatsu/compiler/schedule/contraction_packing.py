@@ -7,7 +7,6 @@ on few pages. What lies past the end is zero.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from taimatsu.compiler.schedule.contraction_kernel import (
     panel_of,
 )
 from taimatsu.compiler.schedule.contraction_plan import CHUNK_CYCLES, MOST_CHUNKS, Plan, count
-from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint
+from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint, operand_of
 from taimatsu.ir import expression as ex
 from taimatsu.ir.index import Index, Var, ceil_div, index, minimum
 from taimatsu.ir.loops import Buffer, Loop, Statement, Store
@@ -132,7 +131,7 @@ def uses(problem: Problem, operand: Operand) -> int:
 
 def is_computed(problem: Problem, operand: Operand) -> bool:
     """Whether a factor is worth computing once for all: it is no plain load, and used often."""
-    if operand.value.op == "load" and operand.strides is not None:
+    if operand.value.op == "load":
         return False
     return _common_source(operand) is not None and uses(problem, operand) > INLINE_USES
 
@@ -172,7 +171,6 @@ def computed(problem: Problem, operand: Operand, lanes: int) -> tuple[Operand, l
 
     value = ex.cast(ex.rewrite(operand.value, change, {}), buffer.dtype)
     loop = Loop(lane, "vector", [Store(buffer, (begin + lane,), value)], width=lanes, unroll=2)
-    made = replace(operand, value=ex.load(buffer, (address,), buffer.dtype))
-    strides = {v: address.stride(v) for v in operand.axes}
-    made.strides = strides
+    made = operand_of(ex.load(buffer, (address,), buffer.dtype))
+    made.source = operand.source
     return made, [Loop(chunk, "parallel", [loop])]

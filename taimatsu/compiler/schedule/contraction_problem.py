@@ -7,15 +7,16 @@ accesses step through as through one are merged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from taimatsu.compiler.groups import Group, Layout, Memory, Temporary, layout_of
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import Expression
-from taimatsu.ir.index import Index, Symbol, Var, index
+from taimatsu.ir.index import Index, Quotient, Remainder, Var, index
 from taimatsu.ir.loops import Buffer
-from taimatsu.ir.stages import Stage
+from taimatsu.ir.stages import Stage, loads
 
 
 class Memories:
@@ -158,20 +159,19 @@ def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
     main = group.stages[0]
     memories = Memories(layouts)
     factors = _factors(main)
-    zeros: dict[object, Index | int] = {
-        v: 0 for v in (*main.axes, *main.reduce_axes) if v.extent == 1
-    }
+    parts = _axes_in_parts(group)
+    values_of: dict[object, Index | int] = {v: at for v, (_, at) in parts.items()}
     done: dict[Expression, Expression] = {}
     assert main.value is not None
-    product = _flattened(main.value, memories, zeros, {}, done)
+    product = _flattened(main.value, memories, values_of, {}, done)
     sums = Expression("load", (), main.dtype, (main, ()))
     values: dict[Stage, Expression] = {main: sums}
     checks = []
     for stage in group.stages[1:]:
         assert stage.value is not None
-        renamed: dict[object, Index | int] = {}
+        renamed: dict[object, Index | int] = {v: 0 for v in stage.axes if v.extent == 1}
         for own, shared in zip(group.rows[stage], group.rows[main], strict=True):
-            renamed[own] = zeros.get(shared, index(shared))
+            renamed[own] = values_of.get(shared, index(shared))
         memo: dict[Expression, Expression] = {}
         values[stage] = _flattened(stage.value, memories, renamed, values, memo)
         for condition, message in stage.checks:
@@ -180,14 +180,16 @@ def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
     for stage in group.outputs:
         rows = dict(zip(group.rows[stage], group.rows[main], strict=True))
         # Axes of extent 1 are no rows: they stand at 0.
-        where = [index(zeros.get(rows[v], rows[v])) if v in rows else index(0) for v in stage.axes]
+        where = [
+            index(values_of.get(rows[v], rows[v])) if v in rows else index(0) for v in stage.axes
+        ]
         address = memories.address(stage, where)
         assert isinstance(address, Index)
         outputs.append(Output(stage, values[stage], memories.buffer(stage), address))
     problem = Problem(
-        [v for v in main.axes if v not in zeros],
-        [v for v in main.reduce_axes if v not in zeros],
-        (_operand(done[factors[0]]), _operand(done[factors[1]])),
+        [p for v in main.axes for p in parts.get(v, ([v], None))[0]],
+        [p for v in main.reduce_axes for p in parts.get(v, ([v], None))[0]],
+        (operand_of(done[factors[0]]), operand_of(done[factors[1]])),
         product,
         sums,
         outputs,
@@ -197,6 +199,60 @@ def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
     )
     _merge_axes(problem)
     return problem
+
+
+Parts = dict[Var, tuple[list[Var], Index]]
+
+
+def _axes_in_parts(group: Group) -> Parts:
+    """What axes are made of, and their values: nothing for those of extent 1; several where loads
+    take quotients and remainders of an axis (a view that joins dimensions).
+    """
+    main = group.stages[0]
+    axes = (*main.axes, *main.reduce_axes)
+    found: Parts = {v: ([], index(0)) for v in axes if v.extent == 1}
+    divisors: dict[Var, set[int]] = {}
+    for stage in group.stages:
+        own = dict(zip(group.rows[stage], group.rows[main], strict=True))
+        own.update({v: v for v in main.reduce_axes})
+        for node in loads(stage):
+            for c in node.detail[1]:
+                for var, by in _divided(c) if type(c) is Index else ():
+                    if var in own:
+                        divisors.setdefault(own[var], set()).add(by)
+    for axis, cuts in divisors.items():
+        digits = _digits(axis, sorted(cuts))
+        if digits is not None:
+            found[axis] = digits
+    return found
+
+
+def _divided(coordinate: Index) -> Iterator[tuple[Var, int]]:
+    """Variables that are divided by constants, and these."""
+    for atom, _ in coordinate.terms:
+        if type(atom) not in (Quotient, Remainder):
+            continue
+        yield from _divided(atom.left)
+        variables = atom.left.variables()
+        if len(variables) == 1 and atom.right.is_constant:
+            yield next(iter(variables)), atom.right.constant
+
+
+def _digits(axis: Var, divisors: list[int]) -> tuple[list[Var], Index] | None:
+    """An axis as several; None where the divisors do not divide one another."""
+    bounds = [1, *divisors]
+    if axis.extent.terms:
+        return None
+    bounds.append(axis.extent.constant)
+    parts: list[Var] = []
+    value = index(0)
+    for low, high in pairwise(bounds):
+        if low == 0 or high % low:
+            return None
+        if high != low:
+            parts.append(Var(f"{axis.name}_{len(parts)}", high // low))
+            value = value + index(parts[-1]) * low
+    return parts[::-1], value
 
 
 def _factors(main: Stage) -> tuple[Expression, Expression]:
@@ -231,7 +287,8 @@ def _flattened(
     return ex.rewrite(root, change, done)
 
 
-def _operand(value: Expression) -> Operand:
+def operand_of(value: Expression) -> Operand:
+    """A factor's axes and strides."""
     axes: set[Var] = set()
     elements = 1
     for node in ex.walk(value):
@@ -319,18 +376,9 @@ def _replace(problem: Problem, outer: Var, inner: Var, merged: Var) -> None:
 
     done[problem.sums] = problem.sums
     problem.product = ex.rewrite(problem.product, change, done)
-    a, b = (_operand(done[o.value]) for o in problem.operands)
+    a, b = (operand_of(done[o.value]) for o in problem.operands)
     problem.operands = (a, b)
     for output in problem.outputs:
         output.value = ex.rewrite(output.value, change, done)
         output.address = moved(output.address)
     problem.checks = [(ex.rewrite(c, change, done), m) for c, m in problem.checks]
-
-
-def symbols_in(parts: Iterable[Index]) -> list[Symbol]:
-    """The symbols of indices, by name."""
-    found: dict[str, Symbol] = {}
-    for part in parts:
-        for symbol in part.symbols():
-            found[symbol.name] = symbol
-    return [found[name] for name in sorted(found)]

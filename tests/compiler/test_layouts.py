@@ -1,0 +1,94 @@
+"""Which dimension of intermediates is innermost."""
+
+from __future__ import annotations
+
+from taimatsu.compiler.groups import Group
+from taimatsu.compiler.layouts import choose
+from taimatsu.ir.builder import Builder
+from taimatsu.ir.index import Symbol, index
+from taimatsu.ir.loops import row_major
+from taimatsu.ir.stages import Cell, Stage
+from taimatsu.ir.target import Target
+
+TARGET = Target.of("x86_64-unknown-linux-gnu", {"avx512f"})
+
+
+def window(shape) -> Stage:
+    stage = Stage("window", tuple(map(index, shape)), "float32")
+    stage.cell = Cell(0)
+    stage.strides = row_major(stage.shape)
+    return stage
+
+
+def alone(kind: str, stage: Stage) -> Group:
+    return Group(kind, [stage], [stage], {stage: stage.axes})
+
+
+def convolved(b: Builder, x: Stage, filters: int) -> Stage:
+    n, channels, height, width = x.shape
+    w = window([filters, channels, 3, 3])
+    return b.reduce(
+        "add",
+        [n, filters, height - 2, width - 2],
+        [channels, 3, 3],
+        "float32",
+        lambda i, r: x[i[0], r[0], i[2] + r[1], i[3] + r[2]] * w[i[1], r[0], r[1], r[2]],
+    )
+
+
+def network() -> tuple[list[Group], list[Stage]]:
+    """Two convolutions with relu and pool between, a linear layer."""
+    b = Builder()
+    batch = Symbol("s0", 100)
+    first = convolved(b, window([batch, 1, 28, 28]), 16)
+    active = b.map(first.shape, "float32", lambda *i: b.max(first[i], 0.0))
+    pooled = b.reduce(
+        "max",
+        [batch, 16, 13, 13],
+        [2, 2],
+        "float32",
+        lambda i, r: active[i[0], i[1], i[2] * 2 + r[0], i[3] * 2 + r[1]],
+    )
+    second = convolved(b, pooled, 32)
+    w = window([32 * 121, 10])
+    out = b.reduce(
+        "add",
+        [batch, 10],
+        [32 * 121],
+        "float32",
+        lambda i, r: second[i[0], r[0] // 121, r[0] % 121 // 11, r[0] % 11] * w[r[0], i[1]],
+    )
+    stages = [first, active, pooled, second, out]
+    kinds = ["contraction", "loops", "loops", "contraction", "contraction"]
+    return [alone(k, s) for k, s in zip(kinds, stages, strict=True)], stages
+
+
+def test_channels_are_innermost_between_convolutions():
+    groups, stages = network()
+    chosen = choose(groups, [stages[-1]], TARGET)
+    for stage in stages[:-1]:
+        assert chosen[stage].strides[1] == 1, stage
+        assert chosen[stage].strides[3] == stage.shape[1], stage
+        assert chosen[stage].strides[0] == stage.shape[1] * stage.shape[2] * stage.shape[3]
+
+
+def test_what_is_seen_from_outside_keeps_its_order():
+    groups, stages = network()
+    stages[2].order = (0, 2, 1, 3)
+    chosen = choose(groups, stages[1:3], TARGET)
+    assert chosen[stages[1]].strides == row_major(stages[1].shape)
+    assert chosen[stages[2]].strides[3] == 1
+    assert chosen[stages[2]].strides[1] == 13
+    assert chosen[stages[0]].strides[1] == 1
+    assert chosen[stages[3]].strides[1] == 1
+
+
+def test_products_and_maps_alone_stay_in_row_major_order():
+    b = Builder()
+    x, w = window([64, 64]), window([64, 64])
+    out = b.reduce("add", [64, 64], [64], "float32", lambda i, r: x[i[0], r[0]] * w[i[1], r[0]])
+    turned = b.map([64, 64], "float32", lambda i, j: out[j, i] + 1.0)
+    chosen = choose([alone("contraction", out), alone("loops", turned)], [], TARGET)
+    assert chosen[out].strides == row_major(out.shape)
+    lonely = b.map([8, 64], "float32", lambda i, j: b.index(j) * 0 + b.index(i))
+    assert choose([alone("loops", lonely)], [], TARGET)[lonely].strides == row_major(lonely.shape)
