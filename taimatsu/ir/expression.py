@@ -251,30 +251,42 @@ def rewrite(root: Expression, change: Rewrite, done: dict[Expression, Expression
     ``change`` gives a node's replacement (its arguments are replaced already) or None; ``done``
     remembers what was made for each node.
     """
-    found = done.get(root)
-    if found is not None:
-        return found
-    node = root
-    if root.args:
-        args = tuple([rewrite(a, change, done) for a in root.args])
-        if any(a is not b for a, b in zip(args, root.args, strict=True)):
-            node = Expression(root.op, args, root.dtype, root.detail)
-    elif root.op == "load":
-        node = _rewritten_load(root, change, done)
-    changed = change(node)
-    made = node if changed is None else changed
-    done[root] = made
-    return made
+    waiting = [root]
+    while waiting:
+        node = waiting[-1]
+        if node in done:
+            waiting.pop()
+            continue
+        parts = node.args or _computed_coordinates(node)
+        missing = [part for part in parts if part not in done]
+        if missing:
+            waiting.extend(reversed(missing))
+            continue
+        waiting.pop()
+        made = _with_parts(node, done)
+        changed = change(made)
+        done[node] = made if changed is None else changed
+    return done[root]
 
 
-def _rewritten_load(
-    root: Expression, change: Rewrite, done: dict[Expression, Expression]
-) -> Expression:
-    source, where = root.detail
-    if not any(type(c) is Expression for c in where):
-        return root
-    moved = tuple([rewrite(c, change, done) if type(c) is Expression else c for c in where])
-    return Expression("load", (), root.dtype, (source, moved))
+def _computed_coordinates(node: Expression) -> tuple[Expression, ...]:
+    if node.op != "load":
+        return ()
+    return tuple([c for c in node.detail[1] if type(c) is Expression])
+
+
+def _with_parts(node: Expression, done: dict[Expression, Expression]) -> Expression:
+    """The node with what was made for its arguments and coordinates; itself if that is the same."""
+    if node.args:
+        args = tuple([done[a] for a in node.args])
+        if all(a is b for a, b in zip(args, node.args, strict=True)):
+            return node
+        return Expression(node.op, args, node.dtype, node.detail)
+    if all(done[c] is c for c in _computed_coordinates(node)):
+        return node
+    source, where = node.detail
+    moved = tuple([done[c] if type(c) is Expression else c for c in where])
+    return Expression("load", (), node.dtype, (source, moved))
 
 
 def substitute(
