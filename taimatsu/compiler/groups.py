@@ -114,6 +114,7 @@ class Launch:
         nodes: the graph's nodes that it carries out, for messages and profiles.
         messages: by error code, what a failed check says.
         flops: floating-point operations, bytes: memory that must be read and written.
+        extents: symbols of the kernel that are not the program's: what they stand for.
     """
 
     kernel: Kernel
@@ -123,3 +124,4 @@ class Launch:
     messages: dict[int, str] = field(default_factory=dict)
     flops: Index = ZERO
     bytes: Index = ZERO
+    extents: dict[str, Index] = field(default_factory=dict)
