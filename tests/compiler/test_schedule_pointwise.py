@@ -10,7 +10,7 @@ import pytest
 from codegen_kernels import TARGETS
 from schedule_runner import check, compiled
 
-from taimatsu.compiler.groups import Layout
+from taimatsu.compiler.groups import Group, Layout
 from taimatsu.ir import expression as ex
 from taimatsu.ir.index import Symbol, index
 from taimatsu.ir.loops import Loop, statements
@@ -34,6 +34,12 @@ def update(b: Any, window: Any, element: Any, readers: tuple = ()) -> Stage:
     stage.offset = window.stage.offset
     stage.readers = (window.stage, *readers)
     return stage
+
+
+def alone(stages: list[Stage], outputs: Any) -> list[Group]:
+    """All stages in one group, whose rows are all axes."""
+    own = [s for s in stages if s.kind != "window"]
+    return [Group("loops", own, list(outputs), {s: s.axes for s in own})]
 
 
 def chain(b: Any, s: Any) -> list[Stage]:
@@ -253,14 +259,8 @@ def test_old_values_are_read_before_they_are_overwritten() -> None:
             update(b, y, lambda i: total[i] * x[i], (x.stage,)),
         ]
 
-    def together(stages: list[Stage], outputs: Any) -> list[Any]:
-        from taimatsu.compiler.groups import Group
-
-        own = [s for s in stages if s.kind != "window"]
-        return [Group("loops", own, list(outputs), {s: s.axes for s in own})]
-
     x, y = numbers(1000), numbers(1000)
-    made = compiled(write, {0: x, 1: y}, grouped=together)
+    made = compiled(write, {0: x, 1: y}, grouped=alone)
     np.testing.assert_allclose(made.arrays[0], (x + y) * y, rtol=1e-6)
     np.testing.assert_allclose(made.arrays[1], (x + y) * x, rtol=1e-6)
 
@@ -269,3 +269,78 @@ def test_rows_are_vectors() -> None:
     made = compiled(chain, {0: numbers(1000), 1: numbers(1000)})
     loops = [x for x in statements(made.launches[0].kernel.body) if isinstance(x, Loop)]
     assert [x.kind for x in loops] == ["parallel", "vector"]
+
+
+def part_of(s: Any, window: Any, begin: int, count: int) -> Any:
+    """A window of the same cell from an element on."""
+    made = s.window(0, (count,))
+    made.stage.cell = window.stage.cell
+    made.stage.offset = begin
+    return made
+
+
+@pytest.mark.parametrize("begin", [1, 5000])
+def test_what_is_overwritten_is_read_elsewhere(begin: int) -> None:
+    """The old values count, whatever the order of iterations."""
+
+    def write(b: Any, s: Any) -> list[Stage]:
+        x = s.window(0)
+        old, new = part_of(s, x, 0, 5000), part_of(s, x, begin, 5000)
+        return [update(b, new, lambda i: old[i] * 2.0 + 1.0, (old.stage,))]
+
+    x = numbers(10_000)
+    made = compiled(write, {0: x}, grouped=alone, threads=2)
+    wanted = x.copy()
+    wanted[begin : begin + 5000] = x[:5000] * np.float32(2.0) + np.float32(1.0)
+    np.testing.assert_array_equal(made.arrays[0], wanted)
+    assert len(made.launches) == (2 if begin == 1 else 1)
+
+
+def test_transposition_in_place() -> None:
+    def write(b: Any, s: Any) -> list[Stage]:
+        x = s.window(0)
+        return [update(b, x, lambda i, j: x[j, i] * 2.0)]
+
+    x = numbers(70, 70)
+    made = compiled(write, {0: x}, grouped=alone)
+    np.testing.assert_array_equal(made.arrays[0], x.T * np.float32(2.0))
+
+
+def test_what_was_written_is_read_elsewhere() -> None:
+    """A window after an update of the same group, at other elements than it writes."""
+
+    def write(b: Any, s: Any) -> list[Stage]:
+        x, y = s.window(0), s.window(1)
+        twice = b.map(y.shape, "float32", lambda i: y[i] * 2.0)
+        written = update(b, x, lambda i: twice[i] + x[i])
+        after = s.window(0)
+        after.stage.cell, after.stage.after = x.stage.cell, written
+        last = x.shape[0] - 1
+        return [
+            written,
+            b.map(x.shape, "float32", lambda i: after[last - i] - twice[i]),
+            b.map(x.shape, "float32", lambda i: after[i] + twice[i]),
+        ]
+
+    x, y = numbers(5000), numbers(5000)
+    made = compiled(write, {0: x, 1: y}, grouped=alone, threads=2)
+    new = y * np.float32(2.0) + x
+    np.testing.assert_array_equal(made.arrays[0], new)
+    np.testing.assert_allclose(made.values[0], new[::-1] - y * 2, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(made.values[1], new + y * 2, rtol=1e-6, atol=1e-6)
+
+
+def test_what_was_written_apart_is_read_in_the_same_kernel() -> None:
+    def write(b: Any, s: Any) -> list[Stage]:
+        x, y = s.window(0), s.window(1)
+        first, second = part_of(s, x, 0, 500), part_of(s, x, 500, 500)
+        twice = b.map(y.shape, "float32", lambda i: y[i] * 2.0)
+        written = update(b, first, lambda i: twice[i] + first[i])
+        second.stage.after = written
+        return [written, b.map(y.shape, "float32", lambda i: second[i] - twice[i])]
+
+    x, y = numbers(1000), numbers(500)
+    made = compiled(write, {0: x, 1: y}, grouped=alone)
+    assert len(made.launches) == 1
+    np.testing.assert_allclose(made.arrays[0][:500], y * 2 + x[:500], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(made.values[0], x[500:] - y * 2, rtol=1e-6, atol=1e-6)

@@ -9,6 +9,7 @@ import pytest
 from codegen_kernels import TARGETS
 from schedule_runner import Write, check, compiled
 
+from taimatsu.compiler.groups import Group
 from taimatsu.ir.stages import Stage
 
 RNG = np.random.default_rng(13)
@@ -103,3 +104,19 @@ def test_places_within_columns() -> None:
 def test_nothing_comes_in() -> None:
     arrays = {0: numbers(5, 6), 1: RNG.integers(0, 5, 0), 2: numbers(0, 6)}
     check(into_rows("add"), arrays)
+
+
+def test_initial_values_that_no_kernel_made_are_computed_in_the_copy() -> None:
+    def write(b: Any, s: Any) -> list[Stage]:
+        rows, values = s.window(0), s.window(1)
+        start = b.map((7, 20), "float32", lambda i, j: b.constant(0.5, "float32"))
+        return [
+            b.scatter(start, values.shape, lambda n, d: (rows[n], d), lambda n, d: values[n, d])
+        ]
+
+    def alone(stages: list[Stage], outputs: Any) -> list[Group]:
+        return [Group("scatter", list(outputs), list(outputs))]
+
+    arrays = {0: RNG.integers(0, 7, 30), 1: numbers(30, 20)}
+    made = check(write, arrays, tolerance=1e-5, grouped=alone)
+    assert len(made.launches) == 2

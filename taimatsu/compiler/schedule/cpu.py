@@ -5,6 +5,7 @@ from __future__ import annotations
 from taimatsu.compiler.groups import Group, Launch, Layout
 from taimatsu.compiler.schedule import pointwise, rows, scatter
 from taimatsu.compiler.schedule.common import Nest, bind, lane_count
+from taimatsu.compiler.schedule.overwriting import settled
 from taimatsu.compiler.schedule.passes import chosen_row, passes_of
 from taimatsu.compiler.schedule.split import divided
 from taimatsu.ir.stages import Stage
@@ -24,7 +25,8 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
     if group.kind == "scatter":
         made = scatter.schedule(group, layouts, target)
     else:
-        made = _launches(bind(group, layouts), target)
+        nests = settled(bind(group, layouts))
+        made = [launch for nest in nests for launch in _launches(nest, target)]
     return [launch for launch in made if launch.kernel.body]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from taimatsu.compiler.groups import Group, Launch, Layout
+from taimatsu.compiler.inline import at
 from taimatsu.compiler.schedule import pointwise
 from taimatsu.compiler.schedule.common import Nest, Piece, Values, operations, place_of, points
 from taimatsu.compiler.schedule.frame import Frame, Scope, chunked, serial_loop, vector_loop
@@ -35,7 +36,12 @@ def _copy(stage: Stage, layouts: dict[Stage, Layout]) -> Nest:
     where = tuple([index(0) if v.extent == 1 else index(v) for v in rows])
     copy = Stage("map", stage.shape, stage.dtype, rows)
     copy.node = stage.node
-    piece = Piece(copy, "map", (), (), load(stage.initial, where, stage.dtype), None, where)
+    initial = stage.initial
+    if initial.kind == "map" and initial not in layouts:  # computed here, nowhere else
+        value = at(initial, where)
+    else:
+        value = load(initial, where, stage.dtype)
+    piece = Piece(copy, "map", (), (), value, None, where)
     piece.place = place_of(stage, layouts)
     kept = tuple([v for v in rows if v.extent != 1])
     return Nest(kept, [piece], layouts, "scatter_initial")

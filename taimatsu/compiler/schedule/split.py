@@ -25,8 +25,8 @@ from taimatsu.compiler.schedule.common import (
     operations,
     storage_order,
 )
-from taimatsu.compiler.schedule.elements import read_by
 from taimatsu.compiler.schedule.frame import CHUNK_WORK, part
+from taimatsu.compiler.schedule.overwriting import keep
 from taimatsu.compiler.schedule.passes import Pass
 from taimatsu.ir.expression import Expression, load, substitute
 from taimatsu.ir.index import Index, Var, ceil_div, index
@@ -68,12 +68,13 @@ class _Cut:
         self.chunk, self.inner, self.values = self._chunks(axes, work)
 
     def nests(self) -> list[Nest]:
+        nest = self.nest
         made = []
         if self.before:
-            self._keep(self.before, [*self.step.pieces, *self.after])
+            keep(nest, self.before, [*self.step.pieces, *self.after], self.places)
             made.append(self._nest(self.nest.rows, self.before, "before"))
         maps = [p for p in self.step.pieces if p.kind == "map"]
-        self._keep(maps, self.after)
+        keep(nest, maps, self.after, self.places)
         partial: list[Piece] = []
         combined: list[Piece] = []
         for piece in self.step.pieces:
@@ -175,15 +176,3 @@ class _Cut:
         place = Place(memory, stage.dtype, Layout(tuple(strides), size), memory)
         self.places[stage] = place
         return place
-
-    def _keep(self, pieces: list[Piece], later: list[Piece]) -> None:
-        """Gives memory to values of the row that later nests read."""
-        read = read_by(self.nest, later)
-        for piece in pieces:
-            if piece.place is None and piece.stage in read:
-                size = prod(piece.stage.shape, start=index(1))
-                memory = Temporary(f"row of {piece.stage}", piece.stage.dtype, size)
-                layout = Layout(row_major(piece.stage.shape), size)
-                piece.place = Place(memory, piece.stage.dtype, layout, memory)
-            if piece.place is not None:
-                self.places[piece.stage] = piece.place
