@@ -2,8 +2,10 @@
 
 What somebody outside sees lies in its own order. Of everything else the compiler chooses which
 dimension is innermost: contractions wish for one that no window slides along (the channels of
-images, so that vectors and broadcasts follow one another), and wishes spread, weakening, from stage
-to stage along the dimensions that loads connect. What is not wished for lies in row-major order.
+images, so that vectors and broadcasts follow one another), and for the order in which an operand's
+dimensions are joined. Wishes spread, weakening, from stage to stage along the dimensions that loads
+connect; then each stage weighs what it costs not to follow a wish against reading neighbours across
+their order. What is not wished for lies in row-major order.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from math import prod
 
 from taimatsu.compiler.groups import Group, Layout, ordered_layout
 from taimatsu.ir.expression import Expression, walk
-from taimatsu.ir.index import Index, Var
+from taimatsu.ir.index import Index, Quotient, Remainder, Var
 from taimatsu.ir.stages import Stage, loads
 from taimatsu.ir.target import Target
 
-ROUNDS = 12  # of spreading wishes
+ROUNDS = 12  # of spreading wishes, and of weighing
+SPARED = 1 / 64  # cycles that an order contractions wish for spares, for each multiplication
+ACROSS = 1.0  # cycles to read or write an element across its order
 SPREAD = 0.8  # how much of a wish the next stage hears
-FIXED = 0.05  # what a fixed order counts for each element, against a multiplication's 1
+FIXED = 0.2  # cycles that a fixed order counts for each element
 PLAIN = 0.1  # what a wish counts where all orders are good
 
 Place = tuple[Stage, int]  # a stage and one of its dimensions
@@ -38,6 +42,7 @@ def choose(groups: list[Group], fixed: Iterable[Stage], target: Target) -> dict[
     for group in groups:
         wishes.hear(group, held)
     wishes.spread()
+    wishes.weigh()
     chosen: dict[Stage, Layout] = {}
     for group in groups:
         for stage in group.outputs:
@@ -53,20 +58,21 @@ class _Wishes:
 
     def __init__(self, least: int) -> None:
         self.least = least  # shorter dimensions fill no vectors
-        self.strength: dict[Place, float] = {}
+        self.own: dict[Place, float] = {}  # cycles spared
         self.links: dict[Place, set[Place]] = {}
+        self.held: set[Stage] = set()
+        self.inner: dict[Stage, int] = {}  # the dimension that is innermost
 
     def order(self, stage: Stage) -> tuple[int, ...]:
         """The order of a stage's dimensions."""
-        strength = [self.strength.get((stage, d), 0.0) for d in range(len(stage.shape))]
-        most = max(strength, default=0.0)
-        if most == 0.0:
+        inner = self.inner.get(stage)
+        if inner is None:
             return stage.order
-        inner = max(d for d, value in enumerate(strength) if value == most)
         return (*[d for d in stage.order if d != inner], inner)
 
     def hear(self, group: Group, held: set[Stage]) -> None:
         """Takes in a group's wishes and connections."""
+        self.held |= held
         for stage in group.stages:
             if stage in held or stage.kind == "update":
                 self._fixed(stage)
@@ -80,7 +86,7 @@ class _Wishes:
 
     def _wish(self, stage: Stage, dimension: int, worth: float) -> None:
         place = (stage, dimension)
-        self.strength[place] = self.strength.get(place, 0.0) + worth
+        self.own[place] = self.own.get(place, 0.0) + worth
 
     def _fixed(self, stage: Stage) -> None:
         """An order that is given is a wish of those who meet it."""
@@ -91,7 +97,7 @@ class _Wishes:
             if stride == 1 and stage.shape[d] != 1:
                 inner = d
         if _size(stage.shape[inner]) >= self.least:
-            self.strength.setdefault((stage, inner), FIXED * _elements(stage.shape))
+            self.own.setdefault((stage, inner), FIXED * _elements(stage.shape))
 
     def _connect(self, stage: Stage, source: Stage, where: tuple) -> None:
         """Dimensions of a stage and of what it loads that are stepped through together."""
@@ -103,17 +109,52 @@ class _Wishes:
                 self.links.setdefault((source, d), set()).add((stage, met[0]))
 
     def spread(self) -> None:
-        """Lets every place hear the strongest wish that reaches it."""
-        waiting = set(self.strength)
+        """Lets every place hear the strongest wish that reaches it; the strongest is followed."""
+        strength = dict(self.own)
+        waiting = set(strength)
         for _ in range(ROUNDS):
             heard: set[Place] = set()
             for place in waiting:
-                worth = self.strength[place] * SPREAD
+                worth = strength[place] * SPREAD
                 for other in self.links.get(place, ()):
-                    if worth > self.strength.get(other, 0.0):
-                        self.strength[other] = worth
+                    if worth > strength.get(other, 0.0):
+                        strength[other] = worth
                         heard.add(other)
             waiting = heard
+        best: dict[Stage, float] = {}
+        for (stage, d), worth in strength.items():
+            if (worth, d) > (best.get(stage, 0.0), self.inner.get(stage, -1)):
+                best[stage] = worth
+                self.inner[stage] = d
+
+    def weigh(self) -> None:
+        """Lets each stage change its mind where that costs less, as its neighbours are."""
+        for _ in range(ROUNDS):
+            changed = False
+            for stage in list(self.inner):
+                if stage in self.held or stage.kind == "window":
+                    continue
+                costs = [self._cost(stage, d) for d in range(len(stage.shape))]
+                least = min(costs)
+                if costs[self.inner[stage]] > least:
+                    self.inner[stage] = len(costs) - 1 - costs[::-1].index(least)
+                    changed = True
+            if not changed:
+                return
+
+    def _cost(self, stage: Stage, inner: int) -> float:
+        """Cycles lost where a dimension is innermost: wishes not followed, neighbours across."""
+        dimensions = range(len(stage.shape))
+        lost = sum(self.own.get((stage, d), 0.0) for d in dimensions if d != inner)
+        met: dict[Stage, bool] = {}
+        for d in dimensions:
+            for other, there in self.links.get((stage, d), ()):
+                along = d == inner and self.inner.get(other, len(other.shape) - 1) == there
+                met[other] = met.get(other, False) or along
+        for other, along in met.items():
+            if not along:
+                lost += ACROSS * min(_elements(stage.shape), _elements(other.shape))
+        return lost
 
     # -- contractions ----------------------------------------------------------------------
 
@@ -123,16 +164,15 @@ class _Wishes:
         if any(type(c) is Expression for _, where in operands for c in where):
             return
         sliding = _sliding([c for _, where in operands for c in where])
-        worth = float(_elements([v.extent for v in (*main.axes, *main.reduce_axes)]))
+        worth = SPARED * _elements([v.extent for v in (*main.axes, *main.reduce_axes)])
         if not sliding:
             worth *= PLAIN
         for source, where in operands:
-            plain = [_plain(c, sliding) for c in where]
-            if all(
-                c.is_constant or v or len(c.variables()) > 1
-                for c, v in zip(where, plain, strict=True)
-            ):
-                self._innermost(source, [v is not None for v in plain], bool(sliding), worth)
+            if any(_is_joined(c) for c in where):
+                self._wish(source, source.order[-1], worth)
+                continue
+            plain = [_is_plain(c, sliding) for c in where]
+            self._innermost(source, plain, bool(sliding), worth)
         free = [v not in sliding for v in main.axes]
         self._innermost(main, free, bool(sliding), worth)
 
@@ -168,12 +208,15 @@ def _sliding(coordinates: list[Index]) -> set[Var]:
     return found
 
 
-def _plain(coordinate: Index, sliding: set[Var]) -> Var | None:
-    """The one variable that a coordinate steps with; None where there is another, or none."""
+def _is_plain(coordinate: Index, sliding: set[Var]) -> bool:
+    """Whether a coordinate steps with one variable, element by element."""
     met = [v for v in coordinate.variables() if v.extent != 1]
-    if len(met) != 1 or met[0] in sliding or abs(coordinate.coefficient(met[0])) != 1:
-        return None
-    return met[0]
+    return len(met) == 1 and met[0] not in sliding and abs(coordinate.coefficient(met[0])) == 1
+
+
+def _is_joined(coordinate: Index) -> bool:
+    """Whether a coordinate is a digit of a variable that runs through several dimensions."""
+    return any(type(atom) in (Quotient, Remainder) for atom, _ in coordinate.terms)
 
 
 def _size(extent: Index) -> int:

@@ -36,7 +36,7 @@ def convolved(b: Builder, x: Stage, filters: int) -> Stage:
     )
 
 
-def network() -> tuple[list[Group], list[Stage]]:
+def network(units: int = 10) -> tuple[list[Group], list[Stage]]:
     """Two convolutions with relu and pool between, a linear layer."""
     b = Builder()
     batch = Symbol("s0", 100)
@@ -50,26 +50,34 @@ def network() -> tuple[list[Group], list[Stage]]:
         lambda i, r: active[i[0], i[1], i[2] * 2 + r[0], i[3] * 2 + r[1]],
     )
     second = convolved(b, pooled, 32)
-    w = window([32 * 121, 10])
+    w = window([32 * 121, units])
+    last = b.map(second.shape, "float32", lambda *i: b.max(second[i], 0.0))
     out = b.reduce(
         "add",
-        [batch, 10],
+        [batch, units],
         [32 * 121],
         "float32",
-        lambda i, r: second[i[0], r[0] // 121, r[0] % 121 // 11, r[0] % 11] * w[r[0], i[1]],
+        lambda i, r: last[i[0], r[0] // 121, r[0] % 121 // 11, r[0] % 11] * w[r[0], i[1]],
     )
-    stages = [first, active, pooled, second, out]
-    kinds = ["contraction", "loops", "loops", "contraction", "contraction"]
+    stages = [first, active, pooled, second, last, out]
+    kinds = ["contraction", "loops", "loops", "contraction", "loops", "contraction"]
     return [alone(k, s) for k, s in zip(kinds, stages, strict=True)], stages
 
 
 def test_channels_are_innermost_between_convolutions():
     groups, stages = network()
     chosen = choose(groups, [stages[-1]], TARGET)
-    for stage in stages[:-1]:
+    for stage in stages[:5]:
         assert chosen[stage].strides[1] == 1, stage
         assert chosen[stage].strides[3] == stage.shape[1], stage
         assert chosen[stage].strides[0] == stage.shape[1] * stage.shape[2] * stage.shape[3]
+
+
+def test_joined_dimensions_lie_in_order_where_that_pays():
+    groups, stages = network(units=1000)
+    chosen = choose(groups, [stages[-1]], TARGET)
+    assert chosen[stages[4]].strides == row_major(stages[4].shape)
+    assert chosen[stages[3]].strides[1] == 1
 
 
 def test_what_is_seen_from_outside_keeps_its_order():
