@@ -16,7 +16,7 @@ from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, integers, register
-from taimatsu.ops.coordinates import Places, Source, is_empty
+from taimatsu.ops.coordinates import Coordinate, Places, Source, is_empty
 from taimatsu.ops.reduced_stages import fold
 from taimatsu.ops.reducing import Wide
 
@@ -106,7 +106,7 @@ class _Labels:
     def kept(self, where: tuple) -> Expression:
         return self.target[where].ne(self.ignore_index)
 
-    def label(self, where: tuple, places: Places | None = None) -> Expression:
+    def label(self, where: tuple, places: Places | None = None) -> Coordinate:
         """The class, as a coordinate: 0 for ignored labels."""
         places = Places(self.b) if places is None else places
         return places.place(self.b.where(self.kept(where), self.target[where], 0), self.classes)

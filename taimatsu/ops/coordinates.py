@@ -160,13 +160,15 @@ class Places:
         self.b = b
         self.conditions: list[Expression] = []
 
-    def place(self, value: Expression, extent: Extent, negative: bool = False) -> Expression:
+    def place(self, value: Expression, extent: Extent, negative: bool = False) -> Coordinate:
         """An index value as a coordinate; ``negative`` ones count from the end if so allowed."""
         b = self.b
         value = b.cast(value, "int64")
         if negative:
             value = b.where(value < 0, value + b.index(index(extent)), value)
         self.conditions.append(b.inside(value, extent))
+        if index(extent) == 1:
+            return index(0)
         return b.max(b.min(value, b.index(index(extent) - 1)), 0)
 
     def check(self, stage: Stage, message: str) -> Stage:

@@ -16,6 +16,7 @@ from taimatsu.ir.meta import Meta, meta
 from taimatsu.ir.stages import Stage, View
 from taimatsu.ops.base import Operation, Sample, array, composite, integers, register
 from taimatsu.ops.coordinates import (
+    Coordinate,
     Places,
     converted,
     count_of,
@@ -359,7 +360,7 @@ class Searchsorted(Operation):
             value = element(b, input, i, compute)
             lines = i[:-1] if len(sorted_sequence.shape) > 1 else ()
 
-            def is_before(place: Expression) -> Expression:
+            def is_before(place: Coordinate) -> Expression:
                 if sorter is not None:
                     place = places.place(sorter[(*lines, place)], n)
                 found = b.cast(sorted_sequence[(*lines, place)], compute)
