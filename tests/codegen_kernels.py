@@ -42,9 +42,7 @@ emitter = functools.cache(emit.Emitter)
 def emitted(kernel: Kernel, target: Target = HOST, output: str = "object") -> bytes:
     """What the compile worker makes of a kernel."""
     text = lower_kernel(kernel, target)
-    return emitter().emit(
-        text, target.triple, target.cpu, target.llvm_features, output, emit.KERNEL_PASSES
-    )
+    return emitter().emit(text, target.triple, target.cpu, target.llvm_features, output)
 
 
 def assembly(kernel: Kernel, target: Target = HOST) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from functools import cache
 
 from taimatsu.compiler.cache import ObjectCache, configured_cache
-from taimatsu.compiler.service import Job, service
+from taimatsu.compiler.service import CompileError, Job, service
 from taimatsu.compiler.toolchain import kernel_fingerprint
 from taimatsu.compiler.transport import pack_kernel, pack_target
 from taimatsu.ir.loops import Kernel
@@ -29,7 +29,7 @@ def objects_for(kernels: list[Kernel], target: Target) -> list[bytes]:
     """The object of each kernel; what is not in the cache is compiled, all at once.
 
     In each object the kernel's function is called ``kernel``. Kernels that differ in names alone
-    have one object. Raises CompileError for a kernel that cannot be compiled.
+    have one object. Raises CompileError for a kernel that cannot be compiled, once the others are.
     """
     global COMPILATIONS
     kept = object_cache()
@@ -47,9 +47,16 @@ def objects_for(kernels: list[Kernel], target: Target) -> list[bytes]:
         else:
             found[key] = code
     COMPILATIONS += len(jobs)
+    failed: CompileError | None = None
     for key, job in jobs.items():
-        found[key] = job.result()
-        kept.put(key, found[key])
+        try:
+            found[key] = job.result()
+        except CompileError as error:
+            failed = failed or error
+        else:
+            kept.put(key, found[key])
+    if failed is not None:
+        raise failed
     return [found[key] for key in keys]
 
 

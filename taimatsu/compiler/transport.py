@@ -58,7 +58,9 @@ class _Packer:
         self.places: dict[tuple, int] = {}  # of entries that are equal when their content is
         self.objects: dict[Any, int] = {}  # of variables, buffers and expressions, by identity
         self.indices: dict[Index, int] = {}
-        self.symbols = {symbol: n for n, symbol in enumerate(kernel.symbols)}
+        # Symbols come first, and variables before what uses them, so that factors, which products
+        # keep in the order of names, have an order without.
+        self.symbols = {s: self._new(("symbol", n)) for n, s in enumerate(kernel.symbols)}
         self.root = (
             tuple([self._buffer(b) for b in kernel.arguments]),
             len(kernel.symbols),
@@ -101,9 +103,9 @@ class _Packer:
         if kind is Symbol:
             if atom not in self.symbols:
                 raise ValueError(f"[compile] {atom} is not among the kernel's symbols")
-            return self._shared(("symbol", self.symbols[atom]))
+            return self.symbols[atom]
         if kind is Product:
-            return self._shared(("product", *[self._atom(f) for f in atom.factors]))
+            return self._shared(("product", *sorted([self._atom(f) for f in atom.factors])))
         return self._shared((PAIR_NAMES[kind], self._index(atom.left), self._index(atom.right)))
 
     # -- buffers and expressions -----------------------------------------------------------

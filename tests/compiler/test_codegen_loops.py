@@ -148,7 +148,9 @@ def of_lanes_none_of_which_is_active(
 ) -> Statement:
     k = Var("k", 19)
     holds = ex.binary("lt", ex.index_value(k), ex.index_value(n))
-    return vector(k, [If(holds, [sink(load(x, [0]))])])
+    store = sink(load(x, [0]))
+    assert type(store) is Store
+    return vector(k, [If(holds, [Store(store.buffer, [index(k)], store.value)])])
 
 
 @every_target
@@ -165,10 +167,10 @@ def of_lanes_none_of_which_is_active(
 @pytest.mark.parametrize("is_read", [False, True])
 def test_loads_are_not_done_where_the_program_does_not(write, is_read, target):
     n = Symbol("n")
-    x, y = Buffer("x", "float32", [1]), Buffer("y", "float32", [1])
+    x, y = Buffer("x", "float32", [1]), Buffer("y", "float32", [19])
     statement = write(x, n, lambda value: Store(y, [0], value))
     kernel = Kernel("guarded", [x, y], [n], [], [statement])
-    got = np.zeros(1, np.float32)
+    got = np.zeros(19, np.float32)
     given = np.ones(1, np.float32) if is_read else forbidden()
     code = run(kernel, [given, got], [1 if is_read else 0], target=target)
     assert code == (5 if write is after_a_check and not is_read else 0)

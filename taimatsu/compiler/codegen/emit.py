@@ -32,9 +32,6 @@ PASSES = (
     "global_dead_code_eliminate",
 )
 
-# Kernels of the loop IR.
-KERNEL_PASSES = PASSES
-
 _U32 = struct.Struct("<I")
 
 
@@ -95,22 +92,15 @@ class Emitter:
         return self._machines[key]
 
     def emit(
-        self,
-        ir: str,
-        triple: str,
-        cpu: str = "",
-        features: str = "",
-        output: str = "object",
-        passes: tuple[str, ...] = PASSES,
+        self, ir: str, triple: str, cpu: str = "", features: str = "", output: str = "object"
     ) -> bytes:
-        """Verifies a module, runs passes and returns the code.
+        """Verifies a module, runs ``PASSES`` and returns the code.
 
         Args:
             ir: the module's text. It needs no triple and no data layout.
             triple, cpu, features: the target, as LLVM names them (``"+avx2,+fma"``).
             output: ``"object"`` (relocatable), ``"assembly"`` (also PTX) or ``"ir"`` (after the
                 passes), the last two as UTF-8 text.
-            passes: what is done to the module, by llvmlite's names.
 
         Raises:
             RuntimeError: text that does not parse or verify, with LLVM's message; a triple that
@@ -121,7 +111,7 @@ class Emitter:
         module.triple = triple
         module.data_layout = str(machine.target_data)
         module.verify()
-        self._run_passes(module, machine, passes)
+        self._run_passes(module, machine)
         if output == "object":
             return machine.emit_object(module)
         if output == "assembly":
@@ -130,10 +120,10 @@ class Emitter:
             return str(module).encode()
         raise RuntimeError(f"expected output object, assembly or ir; got {output!r}")
 
-    def _run_passes(self, module, machine, passes: tuple[str, ...]) -> None:
+    def _run_passes(self, module, machine) -> None:
         llvm = self._llvm
         manager = llvm.create_new_module_pass_manager()
-        for name in passes:
+        for name in PASSES:
             getattr(manager, f"add_{name}_pass")()
         builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
         manager.run(module, builder)
@@ -163,16 +153,14 @@ def emit_kernel(emitter: Emitter, target: bytes, output: bytes, kernel: bytes) -
 
     machine = transport.unpack_target(target)
     ir = lower_kernel(transport.unpack_kernel(kernel), machine)
-    return emitter.emit(
-        ir, machine.triple, machine.cpu, machine.llvm_features, output.decode(), KERNEL_PASSES
-    )
+    return emitter.emit(ir, machine.triple, machine.cpu, machine.llvm_features, output.decode())
 
 
 def stand_in_for_package() -> None:
     """Makes the package's inner modules importable without what the package itself imports."""
     if "taimatsu" not in sys.modules:
         package = types.ModuleType("taimatsu")
-        package.__path__ = [str(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))]
+        package.__path__ = [os.path.dirname(os.path.dirname(os.path.dirname(__file__)))]
         sys.modules["taimatsu"] = package
 
 

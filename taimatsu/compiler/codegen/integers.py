@@ -72,7 +72,7 @@ class Indices:
     # -- sums ------------------------------------------------------------------------------
 
     def place(self, value: Index) -> Place:
-        """What an index is here. KeyError for a variable that no loop around it defines."""
+        """What an index is here. ValueError for a variable that no loop around it defines."""
         total = Place(value.constant)
         for atom, factor in value.terms:
             self.add(total, self._atom(atom), factor)
@@ -160,7 +160,10 @@ class Indices:
     def _atom(self, atom: Any) -> Place:
         kind = type(atom)
         if kind is Var or kind is Symbol:
-            return self.places[atom]
+            place = self.places.get(atom)
+            if place is None:
+                raise ValueError(f"[codegen] there is no loop of {atom}, and no such symbol")
+            return place
         if kind is Product:
             total = Place(1)
             for factor in atom.factors:

@@ -168,7 +168,7 @@ class _Function:
             if condition.constant:
                 self._statements(statement.body)
             return
-        self._guarded(condition, lambda: self._statements(statement.body), statement, True)
+        self._guarded(condition, lambda: self._statements(statement.body), True)
 
     def _masked(self, condition: Value, body: Iterable[Statement]) -> None:
         memory = self.memory
@@ -190,9 +190,7 @@ class _Function:
             self.stored[id(statement)] = found
         return found
 
-    def _guarded(
-        self, condition: Value | None, write: Callable[[], None], statement: Any, holds_all: bool
-    ) -> None:
+    def _guarded(self, condition: Value | None, write: Callable[[], None], holds_all: bool) -> None:
         """What ``write`` writes, where the condition holds; None: always."""
         writer = self.writer
         if condition is None:
@@ -206,7 +204,6 @@ class _Function:
         writer.branch(after)
         writer.scopes.pop()
         writer.go_on(after)
-        writer.changed(self._stored(statement))
         self.memory.forget_contents()
 
     def _counted(
@@ -242,7 +239,6 @@ class _Function:
         )
         writer.scopes.pop()
         writer.go_on(after)
-        writer.changed(stored)
         self.memory.forget_contents()
 
     # -- loops -----------------------------------------------------------------------------
@@ -288,7 +284,7 @@ class _Function:
         def write() -> None:
             self._counted(loop, zero, end, 1, lambda n: self._with(loop, Place(0, {n: 1})))
 
-        self._guarded(guard, write, loop, False)
+        self._guarded(guard, write, False)
 
     def _is_positive(self, value: Value) -> Value:
         zero = self.writer.constant(0, "i64")
@@ -345,13 +341,13 @@ class _Function:
                 lambda n: self._vectors(loop, Place(0, {n: 1}), vectors),
             )
 
-        self._guarded(self._is_positive(main), rounds(zero, main, together), loop, False)
+        self._guarded(self._is_positive(main), rounds(zero, main, together), False)
         whole = main
         if together > 1:
             whole = self._multiple(count, width)
             whole.multiple = main.multiple = width
             more = writer.binary("icmp ult", main, whole, "i1")
-            self._guarded(more, rounds(main, whole, 1), loop, False)
+            self._guarded(more, rounds(main, whole, 1), False)
         if (loop.extent % width) == 0:
             return
         whole.multiple = width
@@ -362,7 +358,7 @@ class _Function:
             mask = writer.binary("icmp ult", lanes, left, "i1")
             self._vectors(loop, Place(0, {whole: 1}), 1, mask)
 
-        self._guarded(writer.binary("icmp ult", whole, count, "i1"), tail, loop, False)
+        self._guarded(writer.binary("icmp ult", whole, count, "i1"), tail, False)
 
     def _multiple(self, count: Value, of: int) -> Value:
         """The greatest multiple that is not above the count."""
