@@ -60,6 +60,7 @@ class _Wishes:
         self.least = least  # shorter dimensions fill no vectors
         self.own: dict[Place, float] = {}  # cycles spared
         self.links: dict[Place, set[Place]] = {}
+        self.stands: dict[Place, set[Place]] = {}  # for stages without memory: what they read
         self.held: set[Stage] = set()
         self.inner: dict[Stage, int] = {}  # the dimension that is innermost
 
@@ -72,7 +73,9 @@ class _Wishes:
 
     def hear(self, group: Group, held: set[Stage]) -> None:
         """Takes in a group's wishes and connections."""
+        is_sum = group.kind == "contraction"
         self.held |= held
+        stored = {*group.outputs, *group.stages[:1]} if is_sum else set(group.outputs)
         for stage in group.stages:
             if stage in held or stage.kind == "update":
                 self._fixed(stage)
@@ -80,8 +83,8 @@ class _Wishes:
                 source, where = node.detail
                 if source.kind == "window" or source in held:
                     self._fixed(source)
-                self._connect(stage, source, where)
-        if group.kind == "contraction":
+                self._connect(stage, source, where, stage in stored)
+        if is_sum:
             self._contraction(group.stages[0])
 
     def _wish(self, stage: Stage, dimension: int, worth: float) -> None:
@@ -99,14 +102,19 @@ class _Wishes:
         if _size(stage.shape[inner]) >= self.least:
             self.own.setdefault((stage, inner), FIXED * _elements(stage.shape))
 
-    def _connect(self, stage: Stage, source: Stage, where: tuple) -> None:
+    def _connect(self, stage: Stage, source: Stage, where: tuple, is_stored: bool) -> None:
         """Dimensions of a stage and of what it loads that are stepped through together."""
         dimensions = {v: d for d, v in enumerate(stage.axes)} if stage.kind != "scatter" else {}
         for d, coordinate in enumerate(where):
             met = [dimensions[v] for v in _variables(coordinate) if v in dimensions]
-            if len(met) == 1 and source.shape[d] != 1:
-                self.links.setdefault((stage, met[0]), set()).add((source, d))
-                self.links.setdefault((source, d), set()).add((stage, met[0]))
+            if len(met) != 1 or source.shape[d] == 1:
+                continue
+            for there in self.stands.get((source, d), {(source, d)}):
+                if not is_stored:
+                    self.stands.setdefault((stage, met[0]), set()).add(there)
+                    continue
+                self.links.setdefault((stage, met[0]), set()).add(there)
+                self.links.setdefault(there, set()).add((stage, met[0]))
 
     def spread(self) -> None:
         """Lets every place hear the strongest wish that reaches it; the strongest is followed."""
@@ -165,16 +173,15 @@ class _Wishes:
             return
         sliding = _sliding([c for _, where in operands for c in where])
         worth = SPARED * _elements([v.extent for v in (*main.axes, *main.reduce_axes)])
-        if not sliding:
-            worth *= PLAIN
+        plainly = worth if sliding else worth * PLAIN
         for source, where in operands:
             if any(_is_joined(c) for c in where):
                 self._wish(source, source.order[-1], worth)
                 continue
             plain = [_is_plain(c, sliding) for c in where]
-            self._innermost(source, plain, bool(sliding), worth)
+            self._innermost(source, plain, bool(sliding), plainly)
         free = [v not in sliding for v in main.axes]
-        self._innermost(main, free, bool(sliding), worth)
+        self._innermost(main, free, bool(sliding), plainly)
 
     def _innermost(self, stage: Stage, free: list[bool], slides: bool, worth: float) -> None:
         """Wishes for the last dimension that is free; where windows slide, not for the first."""
