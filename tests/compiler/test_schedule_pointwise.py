@@ -106,6 +106,15 @@ def test_transposition(shape: tuple[int, int]) -> None:
     check(write, {0: numbers(*shape)}, threads=2)
 
 
+def test_sum_of_what_is_read_along_and_across() -> None:
+    def write(b: Any, s: Any) -> list[Stage]:
+        x, y, z = s.window(0), s.window(1), s.window(2)
+        return [b.map((150, 200), "float32", lambda i, j: x[j, i] * y[i, j] + z[j, i])]
+
+    arrays = {0: numbers(200, 150), 1: numbers(150, 200), 2: numbers(200, 150)}
+    check(write, arrays, threads=2)
+
+
 def test_permutation_of_four_axes() -> None:
     def write(b: Any, s: Any) -> list[Stage]:
         x = s.window(0)

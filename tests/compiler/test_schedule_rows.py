@@ -274,6 +274,20 @@ def test_scans(op: str, shape: tuple, dim: int) -> None:
     check(scan(op, dim), {0: RNG.integers(-3, 3, shape)})
 
 
+@pytest.mark.parametrize("shape", [(40, 33), (3, 500), (1, 7)])
+def test_maps_and_reductions_of_scans_in_one_group(shape: tuple) -> None:
+    def write(b: Any, s: Any) -> list[Stage]:
+        x = s.window(0)
+        sums = b.scan("add", x.shape, 1, "float32", lambda i, j: x[i, j])
+        most = b.reduce("max", x.shape[:1], x.shape[1:], "float32", lambda i, r: sums[i[0], r[0]])
+        return [b.map(x.shape, "float32", lambda i, j: sums[i, j] - most[i]), most]
+
+    def rows(stage: Stage) -> tuple:
+        return tuple([v for v in stage.axes[:1] if v.extent != 1])
+
+    check(write, {0: numbers(*shape)}, grouped=grouped(rows), tolerance=1e-4, threads=2)
+
+
 def test_symbolic_extents() -> None:
     def with_symbol(write: Write) -> Write:
         class First:

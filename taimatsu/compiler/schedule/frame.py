@@ -179,6 +179,7 @@ class Scope:
         values: the nest's variables in terms of the loops'.
         registers: for stages whose element at hand is in a register, what loads it.
         scratch: where the arrays of a row lie; ``lane`` is added to their addresses.
+        copied: loads whose elements were copied elsewhere, and the loads from there.
     """
 
     frame: Frame
@@ -186,6 +187,7 @@ class Scope:
     registers: dict[Stage, Expression] = field(default_factory=dict)
     scratch: dict[Stage, Scratch] = field(default_factory=dict)
     lane: Index | None = None
+    copied: dict[Expression, Expression] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._done: dict[Expression, Expression] = {}
@@ -218,7 +220,7 @@ class Scope:
 
     def _changed(self, node: Expression) -> Expression | None:
         if node.op == "load":
-            return self._load(node)
+            return self.copied.get(node) or self._load(node)
         if node.op == "index":
             return index_value(self.index(node.detail))
         if node.op == "number":

@@ -12,6 +12,7 @@ from taimatsu.compiler.schedule.common import (
     Access,
     Axes,
     Nest,
+    Values,
     accesses,
     collapsed,
     composed,
@@ -26,16 +27,19 @@ from taimatsu.compiler.schedule.frame import (
     Chunks,
     Frame,
     Scope,
+    allocated,
     chunked,
     part,
     serial_loop,
     vector_loop,
 )
+from taimatsu.ir.expression import Expression, load, walk
 from taimatsu.ir.index import Index, Symbol, Var, ceil_div, index
-from taimatsu.ir.loops import Statement
+from taimatsu.ir.loops import Buffer, Statement, Store
 from taimatsu.ir.target import Target
 
-TILE = 16  # lines of memory that a block of a transposition goes through
+TILE = 64  # elements along an axis that is read across, of a block
+PITCH = TILE + 1  # how far its columns are apart in scratch memory
 TOTAL = "total"  # the symbol for the number of elements
 
 
@@ -119,38 +123,77 @@ def _flat(frame: Frame, axes: Axes, width: int, work: float, costs: float, flops
 
 def _read_across(axes: Axes, found: list[Access]) -> Var | None:
     """An axis that something is read along while results lie along the last one."""
-    last = axes.like[axes.loops[-1]]
     for access in found:
-        if access.kind != "memory" or access.stored:
-            continue
-        step = access.stride(last)
-        if step is None or step == 0 or step == 1:
-            continue
-        for var in axes.loops[:-1]:
-            if access.stride(axes.like[var]) == 1:
-                return var
+        if access.kind == "memory" and not access.stored:
+            for var in axes.loops[:-1]:
+                if _goes_across(access, axes, var):
+                    return var
     return None
 
 
+def _goes_across(access: Access, axes: Axes, var: Var) -> bool:
+    """Whether what lies along an axis is read in steps along the last one."""
+    step = access.stride(axes.like[axes.loops[-1]])
+    if step is None or step == 0 or step == 1:
+        return False
+    return access.stride(axes.like[var]) == 1
+
+
 def _tiled(frame: Frame, axes: Axes, across: Var, width: int, work: float) -> list[Statement]:
-    """Blocks of TILE rows by one vector."""
+    """Blocks of TILE by TILE elements.
+
+    What is read across goes through scratch memory, in whole lines: lines of memory that are a
+    power of two apart would push each other out of the nearest cache.
+    """
     last = axes.loops[-1]
     rows = Var("rows", ceil_div(across.extent, TILE))
-    columns = Var("columns", ceil_div(last.extent, width))
+    columns = Var("columns", ceil_div(last.extent, TILE))
     others = [v for v in axes.loops[:-1] if v is not across]
-    chunks = chunked([*others, rows, columns], work * TILE * width)
+    chunks = chunked([*others, rows, columns], work * TILE * TILE)
+    turned = _turned(frame, axes, across)
+    held = {node: _tile(frame, node) for node in turned}
+
+    def at(row: Index, column: Index) -> Values:
+        return composed(axes.values, {**chunks.values, across: row, last: column})
 
     def block(c: Index) -> list[Statement]:
-        row, column = chunks.values[rows] * TILE, (chunks.begin + c) * width
-        return serial_loop(
-            part(across.extent, row, TILE),
-            lambda r: vector_loop(
-                part(last.extent, column, width), width, lambda v: body(row + r, column + v)
-            ),
+        row, column = chunks.values[rows] * TILE, (chunks.begin + c) * TILE
+        height, length = part(across.extent, row, TILE), part(last.extent, column, TILE)
+
+        def copy(k: Index, v: Index) -> list[Statement]:
+            scope = Scope(frame, at(row + v, column + k))
+            return [Store(b, (k * PITCH + v,), scope.value(n)) for n, b in held.items()]
+
+        def body(r: Index, v: Index) -> list[Statement]:
+            copied = {n: load(b, (v * PITCH + r,)) for n, b in held.items()}
+            scope = Scope(frame, at(row + r, column + v), copied=copied)
+            return elements(scope, frame.nest.pieces, width)
+
+        copies = serial_loop(length, lambda k: vector_loop(height, width, lambda v: copy(k, v)))
+        return copies + serial_loop(
+            height, lambda r: vector_loop(length, width, lambda v: body(r, v))
         )
 
-    def body(row: Index, column: Index) -> list[Statement]:
-        at = {**chunks.values, across: row, last: column}
-        return elements(Scope(frame, composed(axes.values, at)), frame.nest.pieces, width)
+    return chunks.wrap(allocated(held.values(), serial_loop(chunks.extent, block)))
 
-    return chunks.wrap(serial_loop(chunks.extent, block))
+
+def _turned(frame: Frame, axes: Axes, across: Var) -> list[Expression]:
+    """The loads that go across."""
+    nest = frame.nest
+    found: list[Expression] = []
+    seen: set[Expression] = set()
+    for piece in nest.pieces:
+        for root in piece.roots:
+            for node in walk(root, seen):
+                if node.op != "load" or nest.member(node.detail[0]) is not None:
+                    continue
+                source, where = node.detail
+                if all(type(c) is Index for c in where):
+                    access = Access(nest.place(source).address(where), "memory")
+                    if _goes_across(access, axes, across):
+                        found.append(node)
+    return found
+
+
+def _tile(frame: Frame, node: Expression) -> Buffer:
+    return Buffer(frame.name("t"), node.dtype, (index(TILE * PITCH),), "scratch")
