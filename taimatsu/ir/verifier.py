@@ -17,7 +17,7 @@ from taimatsu.ir.expression import (
     Expression,
     walk,
 )
-from taimatsu.ir.index import Index, Symbol, Var, bounds
+from taimatsu.ir.index import Index, Symbol, Var, bounds, is_at_most
 from taimatsu.ir.loops import (
     KINDS,
     Allocate,
@@ -261,6 +261,8 @@ class _Verifier:
 
     def range(self, buffer: Buffer, coordinate: Index, extent: Index) -> None:
         """Fails where it is certain that a coordinate is outside."""
+        if any(is_at_most(loop.extent, 0) for loop in self.loops.values()):
+            return  # never carried out
         low, high = bounds(coordinate)
         past_low, past_high = bounds(coordinate - extent)
         outside = (high is not None and high < 0) or (past_low is not None and past_low >= 0)

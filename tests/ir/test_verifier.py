@@ -59,6 +59,10 @@ def test_what_is_allowed_at_the_limits() -> None:
     # In an If nobody knows which iterations come to it.
     verify(in_loops(If(TRUE, [Store(X, [ROW, index(COL) + 3], ONE)])))
     verify(kernel(Loop(ROW, "parallel", [If(TRUE, [Store(Y, [0], ONE)])])))
+    # What is never carried out may be anywhere.
+    empty = Buffer("e", F32, [0])
+    never = Loop(Var("u", 0), "serial", [Store(X, [0, 0], load(empty, [0]))])
+    verify(kernel(never, arguments=[X, empty]))
     unrolled = Loop(Var("u", 2), "unroll", [])
     unrolled.body = (Store(REGISTER, [unrolled.var], ONE),)
     verify(kernel(Allocate(REGISTER, [unrolled])))
