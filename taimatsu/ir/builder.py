@@ -142,6 +142,8 @@ class Builder:
         """A stage with the values of a view: its own where the view shows all of it in order."""
         if isinstance(source, Stage):
             return source
+        if type(source) is View and source.coordinates is tuple:
+            return source.stage
         return self.map(source.shape, source.dtype, lambda *i: source[i])
 
     def _fresh(self, shape: Sequence[Extent]) -> tuple[Var, ...]:
