@@ -68,13 +68,21 @@ def _points(stage: Stage, layouts: dict[Stage, Layout], target: Target) -> Launc
         return _point(Scope(frame, at), piece)
 
     def along(at: Values) -> list[Statement]:
-        if not free:
-            return body(at)
         if inner is None:
-            return serial_loop(chunks.extent, lambda k: body({**at, free[-1]: chunks.begin + k}))
+            return body(at)
         return vector_loop(chunks.extent, width, lambda v: body({**at, inner: chunks.begin + v}), 2)
 
-    loops = chunks.wrap(_serial(meeting, dict(chunks.values), along))
+    def all_points(at: Values) -> list[Statement]:
+        return _serial(meeting, at, along)
+
+    at = dict(chunks.values)
+    if free and inner is None:  # its points lie apart in memory: one after the other
+        nested = serial_loop(
+            chunks.extent, lambda k: all_points({**at, free[-1]: chunks.begin + k})
+        )
+    else:
+        nested = all_points(at)
+    loops = chunks.wrap(nested)
     count = index(1)
     for var in stage.axes:
         count = count * var.extent
