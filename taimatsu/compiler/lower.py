@@ -361,6 +361,8 @@ class _Lowering:
 
     def _updated(self, old: Memory, described: Meta, offset: int, content: View) -> Memory:
         """A cell after a region of it was replaced."""
+        if content.dtype not in SIZES:
+            raise NotLoweredError(f"a write of {content.dtype}")
         shape, strides = self._extents(old.cell, described)
         shape = tuple(
             [b if a.hint() == b.hint() else a for a, b in zip(shape, content.shape, strict=True)]

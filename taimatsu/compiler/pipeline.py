@@ -84,7 +84,11 @@ def scheduled(group: Group, chosen: dict[Stage, Layout], target: Target) -> list
     """The steps of a group."""
     if group.kind == "opaque":
         return [plan.Reference(group.stages)]
-    schedule = contraction.schedule if group.kind == "contraction" else cpu.schedule
+    if all(any(v.extent == 0 for v in stage.axes) for stage in group.stages):
+        return []  # there is nothing to compute
+    over = group.stages[0].reduce_axes
+    is_product = group.kind == "contraction" and not any(v.extent == 0 for v in over)
+    schedule = contraction.schedule if is_product else cpu.schedule
     launches = schedule(group, chosen, target)
     nodes: dict[Any, None] = {}
     for stage in group.stages:

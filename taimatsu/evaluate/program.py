@@ -246,7 +246,10 @@ class Bound:
     def run(
         self, buffers: dict[int, np.ndarray], items: Sequence[Any], background: bool = False
     ) -> dict[int, np.ndarray]:
-        """Carries the program out; see ``evaluate.execute``."""
+        """Carries the program out; see ``evaluate.execute``.
+
+        Raises ``KernelError`` where a check fails; buffers are as before then.
+        """
         finish()
         made = dict(buffers)
         for slot, _, size, kind in self.outputs:
@@ -330,37 +333,17 @@ class Bound:
             if isinstance(segment, Reference):
                 self._refer(segment, made, items, arena)
                 continue
-            program, launches, _ = segment
+            program = segment[0]
             STATISTICS.launches += 1
             if config.profile:
                 self._carry_out_timed(segment, where)
                 continue
-            try:
-                pool.run(program, where)
-            except threads.KernelError as error:
-                raise self._failure(launches[error.phase], error.code) from None
+            pool.run(program, where)
 
     def _carry_out_timed(self, segment: Segment, where: int) -> None:
         program, launches, phases = segment
         for launch, phase in zip(launches, phases, strict=True):
-            try:
-                PROFILE.run(phase, program.owners, where, launch, self)
-            except threads.KernelError as error:
-                raise self._failure(launch, error.code) from None
-
-    def _failure(self, launch: Launch, code: int) -> Exception:
-        """The error that a kernel's code stands for, with the line that recorded the call."""
-        message = launch.messages[code]
-        checking = (
-            stage.node
-            for group in self.plan.groups
-            for stage in group.stages
-            if any(message == said for _, said in stage.checks)
-        )
-        node = self._nodes[id(next(checking))]
-        error = IndexError(f"[{node.operation.name}] {message}")
-        error.add_note(f"in {node.operation.name}, called at {node.site}")
-        return error
+            PROFILE.run(phase, program.owners, where, launch, self)
 
     def _refer(
         self,
@@ -387,7 +370,7 @@ class Bound:
             PROFILE.note(node, time.perf_counter() - begin)
         for stage in step.stages:
             flat = self._flat(stage, made, arena)
-            flat[...] = results[stage.result]
+            flat[...] = np.transpose(results[stage.result], stage.order).reshape(-1)
 
     def _seen(
         self,
