@@ -324,13 +324,30 @@ class Tile:
         size *= self.vectors
         for axis in reversed(order):
             _, extent = self.writer.terms[axis]
-            if axis is self.plan.lane or not extent.is_constant:
+            if axis is self.plan.lane or not extent.is_constant or self._meets_rows(axis):
                 break
             size *= extent.constant
             if size > UNROLLED:
                 break
             chosen.add(axis)
         return chosen
+
+    def _meets_rows(self, axis: Var) -> bool:
+        """Whether steps along an axis of the reduction read what other rows read: written out,
+        they would hold on to it, and there are no registers left for that.
+        """
+        for operand in self.problem.operands:
+            if operand.strides is None or axis not in operand.axes:
+                continue
+            step = operand.stride(axis)
+            for row, var in self.rows.items():
+                along = operand.stride(row)
+                if step.terms or along.terms or not along.constant:
+                    continue
+                steps, rest = divmod(step.constant, along.constant)
+                if not rest and 0 < abs(steps) < var.extent.constant:
+                    return True
+        return False
 
     def _reduce(self, order: list[Var], short: set[Var], at: Position) -> list[Statement]:
         if not order:

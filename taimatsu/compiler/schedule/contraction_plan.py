@@ -28,6 +28,7 @@ UNKNOWN = 128  # what an extent that comes from data counts as where the order o
 LATENCY = 4.0  # cycles of a multiply-add
 LOADS = 2.0  # loads in a cycle, and multiply-adds
 GATHERED = 1.0  # cycles for each number that is loaded on its own into a vector
+SCATTERED = 1.0  # cycles to store a number on its own
 PACK_COPY = 0.25  # cycles to pack an element, where elements follow one another
 FAR_BYTES = 1024  # steps of so many bytes are not foreseen, and soon on pages of their own,
 FAR = 8.0  # which costs so many cycles each
@@ -160,6 +161,10 @@ class _Search:
             1 for o in problem.outputs for node in walk(o.value) if node.op not in ("load", "index")
         )
 
+        self.contiguous = [
+            {v for v in problem.axes if _step(o.address, v) == 1} for o in problem.outputs
+        ]
+
     def best(self, mode: tuple[bool, Var | None] | None) -> Plan:
         """The best plan; of the given kind, if one is given."""
         found: list[Plan] = []
@@ -270,7 +275,8 @@ class _Search:
                     top = min(most // whole, self.size[secondary])
                     if secondary is not primary and top > 1:
                         for factor in range(max(2, top - 2), top + 1):
-                            yield self._tiled(lane, {primary: whole, secondary: factor}, vectors)
+                            factors = {primary: whole, secondary: factor}
+                            yield self._tiled(lane, factors, vectors)
 
     def _row_axes(self, lane: Var) -> list[Var]:
         """The axes a tile may extend along: first those that vectors are used again along."""
@@ -311,8 +317,8 @@ class _Search:
                 for count, rows, x, y, w in kinds
                 for n, f in cuts
             ]
-        work = self._storing(lane)
-        return _Tiles(factors, vectors, work, [(n, r * w, x, y) for n, r, x, y, w in kinds])
+        finish = self._storing(lane, factors)
+        return _Tiles(factors, vectors, finish, [(n, r * w, x, y) for n, r, x, y, w in kinds])
 
     def _cycles(self, tiles: _Tiles, loads: tuple[float, float], stall: float) -> float:
         """The estimate for all tiles."""
@@ -326,11 +332,16 @@ class _Search:
             total += count * (30.0 + self.terms * step + sums * tiles.finish)
         return total
 
-    def _storing(self, lane: Var) -> float:
+    def _storing(self, lane: Var, factors: dict[Var, int]) -> float:
         """Cycles to finish and store a vector."""
         cost = self.work / 2
-        for output in self.problem.outputs:
-            cost += 1.5 if _step(output.address, lane) == 1 else 1.5 * self.lanes
+        for contiguous in self.contiguous:
+            if lane in contiguous:
+                cost += 1.5
+            elif any(v in contiguous for v in factors):
+                cost += SCATTERED * self.lanes  # the next row's elements are on the same lines
+            else:
+                cost += 4 * SCATTERED * self.lanes
         return cost
 
     # -- lanes along the reduction ---------------------------------------------------------
