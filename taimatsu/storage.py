@@ -52,7 +52,7 @@ class Storage:
     counts in-place writes; ``writer`` is where the last one was made.
     """
 
-    __slots__ = ("buffer", "recording", "slot", "version", "writer", "checked")
+    __slots__ = ("buffer", "recording", "slot", "version", "writer", "checked", "readers")
 
     buffer: Any  # a flat np.ndarray, or None
     recording: Any  # the trace.Recording that last used this storage
@@ -60,6 +60,7 @@ class Storage:
     version: int
     writer: Any
     checked: Any  # what an operation found right about index values at one version (may be unset)
+    readers: set[Any]  # weak references to graphs that would recompute from it (may be unset)
 
     def __init__(self, buffer: np.ndarray) -> None:
         self.buffer = buffer

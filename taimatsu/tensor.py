@@ -127,6 +127,7 @@ class Tensor(TensorBase):
     def data_ptr(self) -> int:
         """The address of the first element (its value is computed first)."""
         buffer = materialize(self)
+        recorder.release(self._storage)
         return buffer.ctypes.data + self._offset * buffer.itemsize
 
     def is_floating_point(self) -> bool:
@@ -186,6 +187,7 @@ class Tensor(TensorBase):
         recording = self._storage.recording
         if recording is not None and not recording.done:
             recording.run()  # what was recorded must not see later writes to the array
+        recorder.release(self._storage)
         return value(self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

@@ -14,14 +14,14 @@ from taimatsu import recorder
 from taimatsu.autograd import anomaly
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta
-from taimatsu.recorder.recording import (
+from taimatsu.recorder.state import INPUT, VIEW, WRITE, Info, State
+from taimatsu.recorder.tape import (
     input_names,
     saved_names,
     saved_tensors,
     saves_result,
     written_over,
 )
-from taimatsu.recorder.state import INPUT, VIEW, WRITE, Info, State
 
 
 class Walk:
@@ -427,6 +427,9 @@ def saved_tensor(
             return source
         if source._storage is not storage and info.tid not in tape.snapshots:
             return source.detach()  # its data was exchanged
+    saved = tape.saved
+    if saved is not None and info.slot in saved.slots:
+        saved.wanted(tape)
     described, offset = info.meta, 0
     if info.tid in tape.snapshots and tape.snapshot_changed(info.tid):
         storage, described, offset = tape.snapshots[info.tid]
@@ -498,6 +501,9 @@ def free(tape: Any, walked: list[int]) -> None:
             item if slot in kept or not isinstance(item, recorder.Storage) else None
             for slot, item in enumerate(tape.items)
         ]
+        saved = tape.saved
+        if saved is not None and kept.isdisjoint(saved.slots):
+            tape.saved = None
     for tid in walked:
         context = tape.contexts.get(tid)
         if context is not None:

@@ -76,6 +76,7 @@ def view_as_dtype(input: Any, dtype: Any) -> Any:
     if dtype is given:
         return Alias.make(input)
     buffer = recorder.materialize(input)
+    recorder.release(input._storage)
     shape, strides, offset = list(input.shape), list(input._meta.strides), input._offset
     if dtype.itemsize != given.itemsize:
         if not shape or strides[-1] != 1:

@@ -31,22 +31,21 @@ from taimatsu.recorder.base import (
 )
 from taimatsu.recorder.number import Number
 from taimatsu.recorder.overlap import refuse_overlap, refuse_repeated, repeated_dims
+from taimatsu.recorder.recipe import release
 from taimatsu.recorder.recording import (
     GRAD,
     INFERENCE,
-    LOCK,
     NO_GRAD,
     Recording,
-    Tape,
     current,
     flush,
     local,
     materialize,
-    saved_slots,
     set_mode,
     value,
 )
 from taimatsu.recorder.state import STATISTICS
+from taimatsu.recorder.tape import LOCK, Tape, saved_slots
 from taimatsu.recorder.write import fragile_error, write
 from taimatsu.storage import Storage, VersionCounter, is_exposed, window
 
@@ -90,6 +89,7 @@ __all__ = [
     "register_executor",
     "register_tensor",
     "registered",
+    "release",
     "saved_slots",
     "set_mode",
     "storage_size",

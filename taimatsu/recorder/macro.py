@@ -17,6 +17,7 @@ import numpy as np
 from taimatsu.config import config
 from taimatsu.recorder.base import TensorBase, counter_of, make_tensor
 from taimatsu.recorder.number import Number
+from taimatsu.recorder.recipe import release
 from taimatsu.recorder.recording import CLOSED, LOCK, Recording, current
 from taimatsu.recorder.state import State
 from taimatsu.storage import Storage, is_exposed
@@ -164,8 +165,10 @@ def _replay(
 ) -> list[Any] | None:
     for position, _, _ in effect.written:
         storage = tensors[position]._storage
-        if storage.buffer is not None and is_exposed(storage):
-            return None
+        if storage.buffer is not None:
+            if is_exposed(storage):
+                return None
+            release(storage)
     items = effect.template.copy()
     first = recording.state.slots
     for position in effect.fresh:

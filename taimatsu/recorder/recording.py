@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import operator
 import os
 import sys
@@ -12,81 +11,19 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes
-from taimatsu.config import config
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import meta as make_meta
 from taimatsu.recorder import state as state_module
 from taimatsu.recorder.base import TensorBase, counter_of, registered
 from taimatsu.recorder.forget import forget
-from taimatsu.recorder.state import INPUT, STATISTICS, WRITE, Info, State, build_graph
+from taimatsu.recorder.recipe import Kept, Recipe, habit_of, may_recompute
+from taimatsu.recorder.state import INPUT, STATISTICS, Info, State, program_for
+from taimatsu.recorder.tape import CLOSED, LOCK, RUNNING, Tape, saved_slots, tape_order
 from taimatsu.storage import SNAPSHOT_LIMIT, Storage, finish, is_exposed, window
 
 NO_GRAD, GRAD, INFERENCE = 0, 1, 2
 LIVE_SETS = 64  # remembered by state; most have one or two
 
-# Held by everything that changes a recording other than by one atomic step (the fast paths of
-# apply.py), and while a recording is closed. Taken before any recording's own lock.
-LOCK = threading.RLock()
-
-CLOSED = State(None, "closed")  # where a recording stands while and after it is carried out
-
-
-class Tape:
-    """The autograd graph of one recording: outlives it while a tensor refers to it.
-
-    ``state`` describes the steps; the rest are this run's values. ``sources`` maps an input's
-    number to its leaf tensor, or to (tape, number) of the graph that computed it; ``snapshots``
-    maps a copied input's number to the memory it was copied from.
-    """
-
-    __slots__ = (
-        "state",
-        "items",
-        "sources",
-        "versions",
-        "snapshots",
-        "contexts",
-        "hooks",
-        "freed",
-        "order",
-        "lines",
-        "recording",
-        "__weakref__",
-    )
-
-    def __init__(self, recording: Recording) -> None:
-        self.recording: Any = recording  # while it is open
-        self.state: State = CLOSED  # the last one, once closed
-        self.items: list = recording.items
-        self.sources: dict[int, Any] = {}
-        self.versions: dict[int, tuple[Any, int]] = {}  # input -> its counter, version then
-        self.snapshots: dict[int, tuple[Storage, Any, int]] = {}  # storage, Meta, offset
-        self.contexts: dict[int, Any] = {}  # custom functions' ctx, by first result
-        self.hooks: dict[Any, Any] = {}  # number or ("node", number) -> hooks
-        self.freed: frozenset[int] = frozenset()  # numbers of first results of freed steps
-        self.order = sys.maxsize  # rank among closed tapes: a tape depends on lower ones only
-        self.lines: dict[int, str] = {}  # anomaly mode: where each step was recorded
-
-    @property
-    def final(self) -> State:
-        """The last state: the present one while the recording is open."""
-        if self.recording is None:
-            return self.state
-        state = self.recording.state
-        return self.state if state is CLOSED else state
-
-    def snapshot_changed(self, tid: int) -> bool:
-        """Whether the memory that an input was copied from holds other values by now."""
-        storage, described, offset = self.snapshots[tid]
-        if storage.buffer is None:
-            return True
-        finish()
-        copy = self.items[self.final.infos()[tid].slot].buffer
-        view = window(storage.buffer, described.shape, described.strides, offset)
-        return not same_bits(view.reshape(-1), copy)
-
-
-_tape_order = itertools.count()
 _roots: dict[Any, State] = {}
 
 
@@ -245,7 +182,7 @@ class Recording:
         with LOCK:
             self.lock.acquire()
             final, self.state = self.state, CLOSED  # one step: the fast paths see either
-            _running.add(self)
+            RUNNING.add(self)
         try:
             if self.done or final is CLOSED:
                 return
@@ -262,7 +199,7 @@ class Recording:
                 raise
             self._close(final)
         finally:
-            _running.discard(self)
+            RUNNING.discard(self)
             self.lock.release()
         if STATISTICS.live > state_module.TRIE_LIMIT:
             with LOCK:
@@ -270,16 +207,14 @@ class Recording:
 
     def _execute(self, final: State, background: bool) -> None:
         items = self.items
-        live = self._live(final)
-        program = final.programs.get(live)
-        if program is None:
-            program = build_graph(final, live)
-            if config.verify:
-                program.verify()
-            if len(final.programs) >= state_module.PROGRAM_LIMIT:
-                final.programs.clear()
-            final.programs[live] = program
-            STATISTICS.programs += 1
+        live, saved = self._live(final)
+        kept: Any = None
+        if saved and may_recompute(final, saved, items, self.old):
+            kept = Recipe(self.tape, final, saved, items)
+        elif saved:
+            kept = Kept(habit_of(final), saved)
+            live |= saved
+        program = program_for(final, live)
         buffers = {}
         old = self.old
         for slot in program.inputs:
@@ -291,9 +226,12 @@ class Recording:
             items[slot].buffer = buffer
         STATISTICS.flushes += 1
         final.stamp = STATISTICS.flushes
+        self.tape.saved = kept
 
-    def _live(self, final: State) -> frozenset[int]:
-        """The storages whose values somebody can still ask for."""
+    def _live(self, final: State) -> tuple[frozenset[int], frozenset[int]]:
+        """The storages whose values somebody can still ask for, and those that only a backward
+        can.
+        """
         slots, pick = final.owned()
         counts = tuple(map(sys.getrefcount, pick(self.items)))
         graph = sys.getrefcount(self.tape) > _TAPE_SOLE
@@ -301,10 +239,10 @@ class Recording:
         known = final.memo.setdefault("live", {})
         found = known.get(key)
         if found is None:
-            found = {slot for slot, n in zip(slots, counts, strict=True) if n > _SOLE}
-            if graph:
-                found |= saved_slots(final, self.tape.freed) & set(slots)
-            found = frozenset(slot for slot in found if type(self.items[slot]) is Storage)
+            storages = {slot for slot in slots if type(self.items[slot]) is Storage}
+            held = {slot for slot, n in zip(slots, counts, strict=True) if n > _SOLE}
+            saved = saved_slots(final, self.tape.freed) if graph else frozenset()
+            found = frozenset(held & storages), frozenset((saved & storages) - held)
             if len(known) > LIVE_SETS:
                 known.clear()
             known[key] = found
@@ -319,7 +257,7 @@ class Recording:
 
     def _close(self, final: State) -> None:
         tape = self.tape
-        tape.order = next(_tape_order)
+        tape.order = next(tape_order)
         tape.state = final
         if sys.getrefcount(tape) > _TAPE_SOLE + 1:
             saved = saved_slots(final, tape.freed)
@@ -334,86 +272,6 @@ class Recording:
         self.old = {}
         self.table = []
         self.table_state = CLOSED
-
-
-def saved_slots(final: State, freed: frozenset[int]) -> frozenset[int]:
-    """The storages that the graph's backward would read (remembered by state)."""
-    key = ("saved", freed)
-    found = final.memo.get(key)
-    if found is None:
-        table = final.infos()
-        slots: set[int] = set()
-        for step in final.graph_steps():
-            if step.results[0].tid not in freed:
-                slots.update(table[tid].slot for tid in saved_tensors(final, step, table))
-        found = frozenset(slots)
-        final.memo[key] = found
-    return found
-
-
-def written_over(final: State) -> dict[int, Info]:
-    """Results that an in-place form wrote over a whole tensor at once, and what they became:
-    the saved result is the tensor's memory then, not a copy of it.
-    """
-    found = final.memo.get("written_over")
-    if found is None:
-        found = {}
-        table = final.infos()
-        for step in final.path():
-            if step.kind is WRITE and step.attributes["takes_place"]:
-                source, target = table[step.inputs[1]], step.results[0]
-                if source.meta is target.meta and target.whole and source.gid == source.tid:
-                    found[source.tid] = target
-        final.memo["written_over"] = found
-    return found
-
-
-def saved_tensors(final: State, step: State, table: list[Info]) -> list[int]:
-    """The numbers of the tensors whose values the step's gradient rule reads."""
-    names = saved_names(step, table)
-    saved = []
-    for name, reference in zip(input_names(step), step.inputs, strict=True):
-        if type(reference) is int and name in names:
-            saved.append(reference)
-    wanted = [info for info in step.results if saves_result(names, info)]
-    if wanted:
-        moved = written_over(final)
-        saved.extend(moved.get(info.tid, info).tid for info in wanted)
-    return saved
-
-
-def saves_result(names: set[str], info: Info) -> bool:
-    """Whether a result's value is saved: ``"out"`` names all of them, ``"out[1]"`` one."""
-    return "out" in names or f"out[{info.index}]" in names
-
-
-def saved_names(step: State, table: list[Info]) -> set[str]:
-    """The names that the operation says its gradient needs, for the inputs that want one."""
-    saves = step.operation.saves
-    if not isinstance(saves, dict):
-        return set(saves)
-    names: set[str] = set()
-    for name, reference in zip(input_names(step), step.inputs, strict=True):
-        if type(reference) is int and table[reference].grad:
-            names.update(saves.get(name, ()))
-    return names
-
-
-def input_names(step: State) -> tuple[str, ...]:
-    """A name for each input: the parameters of infer(), the last one repeated after ``*``."""
-    names = step.operation.parameters
-    if names and names[-1] == "*":
-        fixed = names[:-1]
-        return fixed + ("*",) * (len(step.inputs) - len(fixed))
-    return names[: len(step.inputs)]
-
-
-def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two flat arrays of one dtype hold the same values, zeros' signs and NaNs included."""
-    if a.itemsize <= 8:
-        kind = f"u{a.itemsize}"
-        a, b = np.ascontiguousarray(a).view(kind), b.view(kind)
-    return bool(np.array_equal(a, b))
 
 
 def _fills(description: Any, storage: Storage) -> bool:
@@ -454,13 +312,10 @@ def _sole_counts() -> tuple[int, int]:
 _SOLE, _TAPE_SOLE = _sole_counts()
 
 
-_running: set[Recording] = set()  # being carried out, by some thread
-
-
 def _before_fork() -> None:
     """No other thread may be half-way through a program: the child would never see its end."""
     LOCK.acquire()
-    for recording in tuple(_running):
+    for recording in tuple(RUNNING):
         with recording.lock:
             pass
 

@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from taimatsu.config import config
 from taimatsu.ir.graph import Argument, Given, Graph, Node, Operand
 from taimatsu.ir.meta import Meta
 
@@ -212,6 +213,20 @@ class Statistics:
 
 
 STATISTICS = Statistics()
+
+
+def program_for(final: State, live: frozenset[int]) -> Graph:
+    """The program of a sequence that writes the storages ``live`` (remembered by state)."""
+    program = final.programs.get(live)
+    if program is None:
+        program = build_graph(final, live)
+        if config.verify:
+            program.verify()
+        if len(final.programs) >= PROGRAM_LIMIT:
+            final.programs.clear()
+        final.programs[live] = program
+        STATISTICS.programs += 1
+    return program
 
 
 def build_graph(final: State, live: frozenset[int]) -> Graph:

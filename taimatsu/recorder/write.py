@@ -9,6 +9,7 @@ from taimatsu.config import config
 from taimatsu.errors import OperationError
 from taimatsu.recorder.apply import call_site, place
 from taimatsu.recorder.base import TensorBase, counter_of, extra_of, registered
+from taimatsu.recorder.recipe import release
 from taimatsu.recorder.recording import CLOSED, GRAD, LOCK, Recording, current, local
 from taimatsu.recorder.state import WRITE, State
 from taimatsu.storage import is_exposed
@@ -59,6 +60,7 @@ def _record_write(target: TensorBase, source: TensorBase, take_place: bool) -> R
                 following = _extend_write(recording, state, tid, first, take_place, counted)
                 following = state.connect(key, following)
             if storage.buffer is not None:
+                release(storage)
                 recording.old[storage.slot] = storage.buffer
                 storage.buffer = None
             recording.state = following
