@@ -365,6 +365,20 @@ def test_what_stays_the_same_is_computed_ahead_of_the_loop():
     assert len(instructions) <= 5
 
 
+def test_more_than_registers_hold_is_not_kept_in_them():
+    """40 vectors that do not change are read again in each iteration, not moved to the stack."""
+    n, part, lane = Var("n", 100), Var("p", 40), Var("v", 16)
+    column = index(part) * 16 + lane
+    x, y = (Buffer(name, "float32", [100, 640], aligned=True) for name in "xy")
+    weight = Buffer("w", "float32", [640], aligned=True)
+    store = Store(y, [index(n), column], load(x, [index(n), column]) * load(weight, [column]))
+    body = [Loop(n, "serial", [Loop(part, "unroll", [vector(lane, [store])])])]
+    text = assembly(Kernel("scale", [x, y, weight], [], [], body), AVX512)
+    assert "(%rsp)" not in text
+    kept = text[: text.index("vmulps")].count("vmovaps")
+    assert 8 <= kept <= 17
+
+
 def test_whole_vectors_have_no_masks():
     n = Symbol("n")
     i = Var("i", index(n) * 16)

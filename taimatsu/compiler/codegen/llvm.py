@@ -43,7 +43,7 @@ class _Function:
 
     def __init__(self, kernel: Kernel, target: Target) -> None:
         self.kernel = kernel
-        self.writer = Writer()
+        self.writer = Writer(target.vector_registers // 2)
         words = Value("%words", "ptr")
         self.worker = Value("%worker", "i64")
         self.chunk = Value("%chunk", "i64")

@@ -112,9 +112,10 @@ class Scope:
         stored: the buffers that are written somewhere within (of a loop's scope).
         holds_loads: whether loads must not be moved out of it.
         holds_all: whether nothing shall be moved out of it.
+        moved: how many loads and vectors were moved here from inner scopes.
     """
 
-    __slots__ = ("block", "holds_all", "holds_loads", "stored", "values")
+    __slots__ = ("block", "holds_all", "holds_loads", "moved", "stored", "values")
 
     def __init__(
         self,
@@ -128,17 +129,23 @@ class Scope:
         self.stored = stored
         self.holds_loads = holds_loads
         self.holds_all = holds_all
+        self.moved = 0
 
 
 class Writer:
     """One function in the making.
+
+    Args:
+        most_moved: how many loads and vectors may be moved ahead of one loop: while it runs each
+            of them takes a register.
 
     Attributes:
         scopes: the open scopes, outermost first; the index of one is its level.
         versions: for each buffer a number that changes when it may have been written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_moved: int) -> None:
+        self.most_moved = most_moved
         self.blocks: list[Block] = []
         self.scopes: list[Scope] = []
         self.allocas: list[str] = []
@@ -214,7 +221,22 @@ class Writer:
             if held == level:
                 break
             level += 1
+        if width and level < top:
+            inner = self._with_space(level)
+            for between in range(level + 1, inner + 1):
+                found = scopes[between].values.get(text)
+                if found is not None:
+                    return found
+            level = inner
+            scopes[level].moved += level < top
         return self._define(text, text, kind, width, level)
+
+    def _with_space(self, level: int) -> int:
+        """The outermost scope from this one on to which something may be moved."""
+        top = len(self.scopes) - 1
+        while level < top and self.scopes[level].moved >= self.most_moved:
+            level += 1
+        return level
 
     def _define(self, key: Any, text: str, kind: str, width: int, level: int) -> Value:
         scope = self.scopes[level]
@@ -249,6 +271,8 @@ class Writer:
             if scope.holds_loads or buffer in scope.stored:
                 break
             level -= 1
+        level = self._with_space(level)
+        self.scopes[level].moved += level < self.level
         return self._define(key, text + notes, kind, width, level)
 
     def remember(self, text: str, buffer: Any, value: Value) -> None:
