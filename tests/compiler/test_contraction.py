@@ -450,3 +450,68 @@ def test_factors_that_are_computed(is_row, m, target):
         "add", [m, 90], [70], "float32", lambda i, r: b.max(a[i[0], r[0]], 0.0) * w[r[0], i[1]]
     )
     check(maker.case([other], [other]), target)
+
+
+# -- many shapes -------------------------------------------------------------------------------
+
+
+def test_channels_of_windows_are_packed_where_steps_are_far():
+    """Weight gradients of many channels: the memory itself is cut into panels."""
+    for channels, filters in ((272, 40), (300, 70)):
+        sizes = Convolution(2, 1, channels, filters, (6, 7), (3, 3))
+        maker = Maker()
+        out = weight_gradient(maker, sizes, True, maker.symbol("s0", 2))
+        case = maker.case([out], [out])
+        layouts = {out: ordered_layout(out.shape, out.order)}
+        launches = schedule(case.group, layouts, HOST)
+        images = [x for x in launches if next(iter(case.windows)) in x.memory]
+        assert [x.kernel.name for x in images] == ["pack"]
+        check(case)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_products(seed):
+    """Shapes, layouts, symbols and outputs drawn at random."""
+    rng = np.random.default_rng(seed)
+    target = (HOST, NARROW, PLAIN)[seed % 3]
+    maker = Maker(seed, ("float32", "float32", "float64")[int(rng.integers(3))])
+    names = iter(["s0", "s1", "s2", "s3", "s4"])
+
+    def extent(most: int) -> Index | int:
+        size = int(rng.integers(1, most)) if rng.random() < 0.8 else 1
+        return maker.symbol(next(names), size) if rng.random() < 0.3 else size
+
+    batch = [extent(5) for _ in range(int(rng.integers(0, 3)))]
+    transposed = (bool(rng.integers(2)), bool(rng.integers(2)))
+    m, n = extent(90), extent(90)
+    out = matmul(maker, batch, m, n, extent(150), transposed)
+    shape = [*batch, m, n]
+    order = tuple(int(d) for d in rng.permutation(len(shape)))
+    bias = maker.window([n])
+    b = maker.builder
+    added = b.map(shape, maker.dtype, lambda *i: b.max(out[i] + bias[i[-1]], 0.25))
+    outputs = [added] if rng.random() < 0.5 else [out, added]
+    check(maker.case([out, added], outputs, orders={added: order}), target)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("make", [convolution, weight_gradient, input_gradient])
+def test_random_convolutions(make, seed):
+    rng = np.random.default_rng(seed)
+    d = int(rng.integers(1, 4))
+    sizes = Convolution(
+        batch=int(rng.integers(1, 7)),
+        groups=int(rng.choice([1, 1, 1, 2, 5])),
+        channels=int(rng.choice([1, 2, 3, 8, 20, 33])),
+        filters=int(rng.choice([1, 2, 6, 16, 40])),
+        out=tuple(int(n) for n in rng.integers(1, (40, 12, 6)[d - 1], d)),
+        kernel=tuple(int(n) for n in rng.integers(1, 4, d)),
+        stride=1 if make is input_gradient else int(rng.integers(1, 3)),
+        dilation=int(rng.integers(1, 3)),
+    )
+    maker = Maker(seed)
+    batch = maker.symbol("s0", sizes.batch) if rng.random() < 0.5 else sizes.batch
+    out = make(maker, sizes, bool(rng.integers(2)), batch)
+    order = order_of(d, bool(rng.integers(2))) if make is not weight_gradient else None
+    case = maker.case([out], [out], orders={out: order} if order else {})
+    check(case, (HOST, NARROW, PLAIN)[seed % 3])

@@ -13,9 +13,9 @@ from taimatsu.compiler.groups import Group, Launch, Layout
 from taimatsu.compiler.schedule.contraction_kernel import (
     ContractionWriter,
     Tile,
-    kernel,
     partial_address,
 )
+from taimatsu.compiler.schedule.contraction_launch import launch_of
 from taimatsu.compiler.schedule.contraction_packing import computed, is_computed, packed
 from taimatsu.compiler.schedule.contraction_plan import (
     CHUNK_CYCLES,
@@ -55,23 +55,23 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
         if is_computed(problem, operand):
             made, body = computed(problem, operand, lanes)
             _replace(problem, number, made)
-            launches.append(_launch("factor", problem, body))
+            launches.append(launch_of("factor", problem, body))
     chosen = plan(problem, target)
     for number in sorted(chosen.packed):
         made, body = packed(problem, chosen, number)
         _replace(problem, number, made)
-        launches.append(_launch("pack", problem, body))
+        launches.append(launch_of("pack", problem, body))
     if chosen.split is None:
         body = ContractionWriter(problem, chosen, None).body()
-        launches.append(_launch("contraction", problem, body, is_main=True, is_last=True))
+        launches.append(launch_of("contraction", problem, body, is_main=True, is_last=True))
         return launches
     # In partial sums the lane axis is contiguous.
     problem.axes.sort(key=lambda v: v is chosen.lane)
     partial = problem.memories.temporary("partial", problem.dtype, _partial_size(problem, chosen))
     body = ContractionWriter(problem, chosen, partial).body()
-    launches.append(_launch("contraction", problem, body, is_main=True))
+    launches.append(launch_of("contraction", problem, body, is_main=True))
     body = _Combiner(problem, chosen, partial).body()
-    launches.append(_launch("combine", problem, body, is_last=True))
+    launches.append(launch_of("combine", problem, body, is_last=True))
     return launches
 
 
@@ -129,31 +129,3 @@ class _CombinedTile(Tile):
             return [Store(self.sums, at, ex.load(self.sums, at) + part)]
 
         return [Loop(self.writer.part_var, "serial", self.each(make))]
-
-
-def _launch(
-    name: str,
-    problem: Problem,
-    body: list[Statement],
-    is_main: bool = False,
-    is_last: bool = False,
-) -> Launch:
-    made, numbers = kernel(name, problem, body)
-    launch = Launch(
-        made,
-        tuple([problem.memories.of[b] for b in made.arguments]),
-        numbers,
-        problem.nodes,
-    )
-    if is_last:
-        launch.messages = {n: m for n, (_, m) in enumerate(problem.checks, start=1)}
-    if is_main:
-        flops = index(2)
-        for axis in (*problem.axes, *problem.reduced):
-            flops = flops * axis.extent
-        launch.flops = flops
-    total = index(0)
-    for buffer in made.arguments:
-        total = total + buffer.size * SIZES[buffer.dtype]
-    launch.bytes = total
-    return launch

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import gcd
 
 from taimatsu.compiler.schedule.contraction_plan import Plan, count
 from taimatsu.compiler.schedule.contraction_problem import Operand, Problem
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import FLOATS, Expression
-from taimatsu.ir.index import Index, Symbol, Var, ceil_div, index, minimum
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
-from taimatsu.ir.loops import statements as all_statements
+from taimatsu.ir.index import Index, Var, ceil_div, index, minimum
+from taimatsu.ir.loops import Allocate, Buffer, Check, Loop, Statement, Store
 
 Position = dict[object, "Index | int"]
 UNROLLED = 252  # multiply-adds of a body up to which short inner loops are written out
@@ -324,7 +324,11 @@ class Tile:
         size *= self.vectors
         for axis in reversed(order):
             _, extent = self.writer.terms[axis]
-            if axis is self.plan.lane or not extent.is_constant or self._meets_rows(axis):
+            if (
+                axis is self.plan.lane
+                or not extent.is_constant
+                or self._meets_rows(axis, extent.constant)
+            ):
                 break
             size *= extent.constant
             if size > UNROLLED:
@@ -332,7 +336,7 @@ class Tile:
             chosen.add(axis)
         return chosen
 
-    def _meets_rows(self, axis: Var) -> bool:
+    def _meets_rows(self, axis: Var, length: int) -> bool:
         """Whether steps along an axis of the reduction read what other rows read: written out,
         they would hold on to it, and there are no registers left for that.
         """
@@ -344,8 +348,12 @@ class Tile:
                 along = operand.stride(row)
                 if step.terms or along.terms or not along.constant:
                     continue
-                steps, rest = divmod(step.constant, along.constant)
-                if not rest and 0 < abs(steps) < var.extent.constant:
+                if not step.constant:
+                    continue
+                # The least number of steps that lead to where another row was.
+                least = abs(along.constant) // gcd(step.constant, along.constant)
+                rows = least * abs(step.constant) // abs(along.constant)
+                if least < length and rows < var.extent.constant:
                     return True
         return False
 
@@ -532,90 +540,3 @@ def finished(problem: Problem, total: Expression, here: Position) -> list[Statem
 def _lanes_of(problem: Problem, total: Expression) -> int:
     """The lanes of the register that sums are in; 1 once they are added across."""
     return total.detail[0].lanes if total.op == "load" else 1
-
-
-def kernel(name: str, problem: Problem, body: list[Statement]) -> tuple[Kernel, tuple[int, ...]]:
-    """A kernel of statements, with the numbers that it needs: their places in the program."""
-    used = _Used()
-    for statement in all_statements(body):
-        used.statement(statement)
-    places = sorted(used.numbers)
-    renumbered = _renumbered(body, {p: n for n, p in enumerate(places)}) if places else body
-    dtypes = ["float64" if used.numbers[p] in FLOATS else "int64" for p in places]
-    order = [b for b in problem.memories.of if b in used.buffers]
-    symbols = [used.symbols[n] for n in sorted(used.symbols)]
-    return Kernel(name, order, symbols, dtypes, renumbered), tuple(places)
-
-
-class _Used:
-    """Which buffers, symbols and numbers statements refer to."""
-
-    def __init__(self) -> None:
-        self.buffers: set[Buffer] = set()
-        self.symbols: dict[str, Symbol] = {}
-        self.numbers: dict[int, str] = {}
-        self.seen: set[Expression] = set()
-
-    def statement(self, statement: Statement) -> None:
-        if isinstance(statement, Loop):
-            self.index(statement.extent)
-        elif isinstance(statement, Store):
-            self.buffer(statement.buffer)
-            for c in statement.coordinates:
-                self.coordinate(c)
-            self.expression(statement.value)
-        elif isinstance(statement, (If, Check)):
-            self.expression(statement.condition)
-
-    def coordinate(self, c: Index | Expression) -> None:
-        if isinstance(c, Expression):
-            self.expression(c)
-        else:
-            self.index(c)
-
-    def index(self, value: Index) -> None:
-        for atom in value.atoms():
-            if type(atom) is Symbol:
-                self.symbols[atom.name] = atom
-
-    def buffer(self, buffer: Buffer) -> None:
-        if buffer.scope == "argument" and buffer not in self.buffers:
-            self.buffers.add(buffer)
-            self.index(buffer.size)
-
-    def expression(self, root: Expression) -> None:
-        for node in ex.walk(root, self.seen):
-            if node.op == "load":
-                self.buffer(node.detail[0])
-                for c in node.detail[1]:
-                    if isinstance(c, Index):
-                        self.index(c)
-            elif node.op == "index":
-                self.index(node.detail)
-            elif node.op == "number":
-                self.numbers[node.detail] = node.dtype
-
-
-def _renumbered(body: Iterable[Statement], places: dict[int, int]) -> list[Statement]:
-    done: dict[Expression, Expression] = {}
-
-    def change(node: Expression) -> Expression | None:
-        return ex.number(places[node.detail], node.dtype) if node.op == "number" else None
-
-    def moved(statement: Statement) -> Statement:
-        if isinstance(statement, Loop):
-            inner = [moved(s) for s in statement.body]
-            return Loop(statement.var, statement.kind, inner, statement.width, statement.unroll)
-        if isinstance(statement, Store):
-            value = ex.rewrite(statement.value, change, done)
-            return Store(statement.buffer, statement.coordinates, value)
-        if isinstance(statement, If):
-            condition = ex.rewrite(statement.condition, change, done)
-            return If(condition, [moved(s) for s in statement.body])
-        if isinstance(statement, Check):
-            return Check(ex.rewrite(statement.condition, change, done), statement.code)
-        if isinstance(statement, Allocate):
-            return Allocate(statement.buffer, [moved(s) for s in statement.body])
-        return statement
-
-    return [moved(s) for s in body]

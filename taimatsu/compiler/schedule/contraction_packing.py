@@ -28,37 +28,49 @@ INLINE_USES = 4  # a factor that is computed is stored if it is used more often 
 def packed(problem: Problem, chosen: Plan, number: int) -> tuple[Operand, list[Statement]]:
     """An operand in panels, and the loops that make them."""
     operand = problem.operands[number]
-    axis_of_panels = chosen.packed[number]
-    width, mark = chosen.step(axis_of_panels), panel_of(chosen, axis_of_panels)
-    panels = count(axis_of_panels.extent, width)
-    outer = [v for v in problem.axes if v in operand.axes and v is not axis_of_panels]
+    axis = chosen.packed[number]
+    panel = _Panel(axis, panel_of(chosen, axis), chosen.step(axis), chosen.lanes)
+    if operand.overlaps():
+        return _packed_windows(problem, panel, operand)
+    outer = [v for v in problem.axes if v in operand.axes and v is not axis]
     inner = [v for v in chosen.order if v in operand.axes]
-    strides: dict[Var, Index] = {}
-    step = index(width)
-    for axis in reversed(inner):
-        strides[axis] = step
-        step = step * axis.extent
-    strides[mark] = step - width  # the axis runs on through panels
-    step = step * panels
-    for axis in reversed(outer):
-        strides[axis] = step
-        step = step * axis.extent
-    dtype = problem.dtype
-    buffer = problem.memories.temporary("panels", dtype, step)
-    address = index(axis_of_panels)
-    for axis, stride in strides.items():
-        address = address + stride * axis
-    panel = _Panel(axis_of_panels, mark, width, -(-width // chosen.lanes), chosen.lanes)
-    body = _pack_loops(panel, operand, buffer, address, outer, inner)
-    made = Operand(
-        ex.load(buffer, (address,), dtype),
-        {**strides, axis_of_panels: index(1)},
-        set(operand.axes),
-        operand.elements,
-        operand.source,
-        is_padded=True,
-    )
+    buffer, address = _panels(problem, panel, outer, inner)
+    made = operand_of(ex.load(buffer, (address,), problem.dtype))
+    made.source, made.elements, made.is_padded = operand.source, operand.elements, True
+    return made, _pack_loops(panel, operand, buffer, address, outer, inner)
+
+
+def _packed_windows(
+    problem: Problem, panel: _Panel, operand: Operand
+) -> tuple[Operand, list[Statement]]:
+    """Of an operand whose windows overlap, the memory itself in panels along its innermost axis."""
+    source, (address,) = operand.load.detail
+    width = panel.axis.extent.constant
+    pixel = Var("pixel", source.size // width)
+    whole = operand_of(ex.load(source, (index(pixel) * width + panel.axis,), source.dtype))
+    buffer, place = _panels(problem, panel, [], [pixel])
+    body = _pack_loops(panel, whole, buffer, place, [], [pixel])
+    rest = address - panel.axis
+    at = Index(tuple([(a, f // width) for a, f in rest.terms]), rest.constant // width)
+    made = operand_of(ex.load(buffer, (place.substitute({pixel: at}),), problem.dtype))
+    made.source, made.elements, made.is_padded = operand.source, operand.elements, True
     return made, body
+
+
+def _panels(
+    problem: Problem, panel: _Panel, outer: list[Var], inner: list[Var]
+) -> tuple[Buffer, Index]:
+    """Memory for panels, and the address at a position."""
+    address, step = index(panel.axis), index(panel.width)
+    for axis in reversed(inner):
+        address = address + step * axis
+        step = step * axis.extent
+    address = address + (step - panel.width) * panel.mark  # the axis runs on through panels
+    step = step * count(panel.axis.extent, panel.width)
+    for axis in reversed(outer):
+        address = address + step * axis
+        step = step * axis.extent
+    return problem.memories.temporary("panels", problem.dtype, step), address
 
 
 class _Panel(NamedTuple):
@@ -67,7 +79,6 @@ class _Panel(NamedTuple):
     axis: Var
     mark: Var
     width: int
-    vectors: int
     lanes: int
 
 
@@ -108,7 +119,7 @@ def _pack_loops(
     used = minimum(lanes, lane.extent - start)
     made: list[Statement] = []
     if width % lanes == 0 and (lane.extent.terms or lane.extent.constant % width):
-        c, zero_lane = Var("c", panel.vectors), Var("z", lanes)
+        c, zero_lane = Var("c", width // lanes), Var("z", lanes)
         there: Position = {**position, lane: first + index(c) * lanes + zero_lane}
         where = address.substitute(there)
         zero = ex.constant(0, buffer.dtype)

@@ -215,10 +215,13 @@ class _Search:
             return [direct]
         if direct.load == 1.0 and not direct.stall:
             return [direct]
-        if self._overlaps(operand):
-            return [direct]
-        elements = prod([self.size[v] for v in operand.axes])
+        elements = min(prod([self.size[v] for v in operand.axes]), operand.elements)
         along = lane if holds else next(iter(self._row_axes(lane)), None)
+        if operand.overlaps():
+            inner = operand.innermost()
+            if inner not in self.problem.axes or (holds and inner is not lane):
+                return [direct]
+            along = inner
         near = along is not None and operand.is_contiguous(along)
         more = PACK_LAUNCH + elements * (PACK_COPY if near else GATHERED)
         return [direct, _Way(1.0, 0.0, more, True)]
@@ -229,6 +232,9 @@ class _Search:
         if made.lane in operand.axes:
             return made.lane
         mine = [v for v in made.factors if v in operand.axes]
+        if operand.overlaps():
+            inner = operand.innermost()
+            return inner if inner in mine else None
         return max(mine, key=lambda v: made.factors[v], default=None)
 
     def _vector_load(self, operand: Operand, lane: Var) -> float:
@@ -252,10 +258,6 @@ class _Search:
             if v in operand.axes and self.size[v] > 1
         ]
         return FAR if steps and min(steps) >= FAR_BYTES else 0.0
-
-    def _overlaps(self, operand: Operand) -> bool:
-        """Whether different positions read one element: windows of a convolution."""
-        return prod([hint(v.extent) for v in operand.axes]) > 1.05 * operand.elements
 
     def _tiles(self, lane: Var) -> Iterator[_Tiles]:
         """Tiles to choose from: factors along one axis or two, with all that they leave over."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import prod
 
 from taimatsu.compiler.groups import Group, Layout, Memory, Temporary, layout_of
 from taimatsu.ir import expression as ex
@@ -111,6 +112,24 @@ class Operand:
 
     def is_contiguous(self, axis: Var) -> bool:
         return self.strides is not None and self.stride(axis) == 1
+
+    def overlaps(self) -> bool:
+        """Whether different positions read one element: windows of a convolution."""
+        return prod([hint(v.extent) for v in self.axes]) > 1.05 * self.elements
+
+    def innermost(self) -> Var | None:
+        """The axis whose elements follow one another, all other axes (and the memory's end) being
+        at multiples of its extent: the channels of images whose windows overlap.
+        """
+        for axis in self.axes:
+            if not self.is_contiguous(axis) or axis.extent.terms:
+                continue
+            buffer, (address,) = self.load.detail
+            extent = axis.extent.constant
+            rest = address - axis
+            if all(f % extent == 0 for _, f in rest.terms) and rest.constant % extent == 0:
+                return axis if buffer.size % extent == 0 else None
+        return None
 
 
 @dataclass(eq=False)
