@@ -27,9 +27,9 @@ class Group:
         outputs: those of them that get memory. The others live inside of a row, for as long as the
             kernel is at it.
         rows: for each stage its variables of the shared (row) axes, outermost first; equal in
-            number and extents for all of them; none of extent 1. A stage loads another one of the group at its own
-            row variables, so rows are independent; what is left of a stage's axes, and its reduce
-            axes, are loops inside of the row.
+            number and extents for all of them; none of extent 1. A stage loads another one of the
+            group at its own row variables, so rows are independent; what is left of a stage's axes,
+            and its reduce axes, are loops inside of the row.
     """
 
     kind: str

@@ -26,7 +26,13 @@ def object_key(packed: bytes, target: Target) -> str:
 
 
 def objects_for(kernels: list[Kernel], target: Target) -> list[bytes]:
-    """The object of each kernel; what is not in the cache is compiled, all at once.
+    """The object of each kernel; see ``compiled``."""
+    keys, found = compiled(kernels, target)
+    return [found[key] for key in keys]
+
+
+def compiled(kernels: list[Kernel], target: Target) -> tuple[list[str], dict[str, bytes]]:
+    """The key of each kernel's object, and the objects; what is not cached is compiled, at once.
 
     In each object the kernel's function is called ``kernel``. Kernels that differ in names alone
     have one object. Raises CompileError for a kernel that cannot be compiled, once the others are.
@@ -57,7 +63,7 @@ def objects_for(kernels: list[Kernel], target: Target) -> list[bytes]:
             kept.put(key, found[key])
     if failed is not None:
         raise failed
-    return [found[key] for key in keys]
+    return keys, found
 
 
 @cache

@@ -48,8 +48,10 @@ class Report:
             self.say("schedule", f"{name}: {(time.perf_counter() - begin) * 1e3:.2f} ms")
 
 
-def compile_stages(lowered: Lowered, target: Target, report: Report) -> plan.Plan:
-    """The plan of a lowered program."""
+def compile_stages(
+    lowered: Lowered, target: Target, report: Report
+) -> tuple[list[plan.Step], dict[Stage, Layout]]:
+    """The steps of a lowered program, and the layouts of all stages that have memory."""
     outputs = lowered.outputs
     with report.timed("fuse"):
         groups = fuse(lowered.stages, outputs.values(), lambda line: report.say("fusion", line))
@@ -65,8 +67,7 @@ def compile_stages(lowered: Lowered, target: Target, report: Report) -> plan.Pla
                 if report.wants("ir"):
                     report.say("ir", f"{step.kernel.name}\n{kernel_text(step.kernel)}")
                 verify_kernel(step.kernel)
-    spaces = plan.spaces_of(steps, chosen, outputs)
-    return plan.Plan(steps, spaces, chosen, outputs, groups=groups)
+    return steps, chosen
 
 
 def fixed(lowered: Lowered) -> set[Stage]:

@@ -18,15 +18,16 @@ import numpy as np
 from taimatsu.compiler import objects
 from taimatsu.compiler.dispatcher import dispatch_object
 from taimatsu.compiler.groups import Launch
+from taimatsu.compiler.kept import keep_plan, kept_plan, plan_key
 from taimatsu.compiler.lower import Lowered, NotLoweredError, lower
 from taimatsu.compiler.pipeline import Report, compile_stages
-from taimatsu.compiler.plan import Plan
+from taimatsu.compiler.plan import Call, Plan, Planner
 from taimatsu.compiler.service import CompileError, service
 from taimatsu.compiler.text import Canonical
 from taimatsu.compiler.transport import pack_kernel, pack_target
 from taimatsu.config import config
 from taimatsu.evaluate import explain, interpreter
-from taimatsu.evaluate.program import Bound
+from taimatsu.evaluate.program import Bound, item_bytes
 from taimatsu.evaluate.statistics import STATISTICS
 from taimatsu.ir.graph import Graph, Operand
 from taimatsu.ir.target import Target
@@ -37,9 +38,13 @@ from taimatsu.runtime.loader import LoadError
 PLANS = 1024  # structures whose plans are kept
 VARIANTS = 8  # programs of one graph, for numbers that it was specialised to
 
+COMPILER_TOPICS = ("fusion", "schedule", "ir", "llvm", "asm")
+
+Prepared = tuple[Plan, dict[str, Any]]  # a plan, and its code by object key
+
 _ABSENT = object()
 _lock = threading.RLock()
-_plans: OrderedDict[str, tuple[Plan, dict[Launch, Any]]] = OrderedDict()
+_plans: OrderedDict[str, Prepared] = OrderedDict()
 _loaded: dict[bytes, Any] = {}  # objects, by their bytes
 _shapes: dict[tuple, list[tuple]] = {}  # by what programs do: the shapes that came in
 
@@ -130,41 +135,61 @@ def _bound(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound:
         _plans.move_to_end(canonical.text)
     plan, functions = found
     STATISTICS.bindings += 1
-    bound = Bound(plan, graph, lowered, canonical.slots, canonical.items, functions)
+    bound = Bound(
+        plan,
+        graph,
+        canonical.slots,
+        canonical.items,
+        lowered.symbols,
+        lowered.numbers,
+        lowered.guards,
+        functions,
+    )
     REPORT.say("memory", bound.memory_text())
     return bound
 
 
-def _planned(
-    graph: Graph, lowered: Lowered, canonical: Canonical
-) -> tuple[Plan, dict[Launch, Any]]:
-    """A structure's plan, and the code of its launches."""
+def _planned(graph: Graph, lowered: Lowered, canonical: Canonical) -> Prepared:
+    """A structure's plan and code: from the disk cache, else from the compiler."""
     target = Target.host()
     REPORT.say("record", str(graph))
+    key = plan_key(canonical.text, target)
+    if not explain.is_watched() and not any(map(REPORT.wants, COMPILER_TOPICS)):
+        found = kept_plan(key)
+        if found is not None:
+            plan, codes = found
+            REPORT.say("cache", f"a plan of {len(codes)} kernels found")
+            return plan, {k: _code(code) for k, code in codes.items()}
     REPORT.say("ir", canonical.text)
-    plan = compile_stages(lowered, target, REPORT)
-    plan.slots, plan.items = canonical.slots, canonical.items
-    plan.nodes = graph.nodes
+    steps, layouts = compile_stages(lowered, target, REPORT)
     STATISTICS.plans += 1
-    launches = [step for step in plan.steps if isinstance(step, Launch)]
+    launches = [step for step in steps if isinstance(step, Launch)]
     before = objects.COMPILATIONS
-    codes = objects.objects_for([launch.kernel for launch in launches], target)
+    keys, codes = objects.compiled([launch.kernel for launch in launches], target)
     made = objects.COMPILATIONS - before
     STATISTICS.compilations += made
     REPORT.say("cache", f"{len(launches)} kernels: {made} compiled, the others found")
-    _show(launches, target)
-    return plan, {launch: _code(code) for launch, code in zip(launches, codes, strict=True)}
+    planner = Planner(
+        steps, layouts, lowered.outputs, graph, canonical.slots, canonical.items, item_bytes
+    )
+    plan = planner.plan(dict(zip(launches, keys, strict=True)))
+    plan.keys = list(codes)
+    keep_plan(key, plan)
+    _show(graph, plan, target)
+    return plan, {k: _code(code) for k, code in codes.items()}
 
 
-def _show(launches: list[Launch], target: Target) -> None:
+def _show(graph: Graph, plan: Plan, target: Target) -> None:
     """Says which kernels there are, and what LLVM makes of them, where that is asked for."""
-    for launch in launches:
-        REPORT.say("schedule", f"{explain.title(launch)}: {launch.kernel.chunks} chunks")
+    for call in plan.calls:
+        if not isinstance(call, Call):
+            continue
+        REPORT.say("schedule", f"{explain.title(graph, call)}: {call.chunks} chunks")
         for topic, output in (("llvm", "ir"), ("asm", "assembly")):
             if REPORT.wants(topic):
-                packed = pack_kernel(launch.kernel)
+                packed = pack_kernel(call.kernel)
                 job = service.submit_kernel(packed, pack_target(target), output=output)
-                REPORT.say(topic, f"{launch.kernel.name}\n{job.result().decode()}")
+                REPORT.say(topic, f"{call.name}\n{job.result().decode()}")
 
 
 class _Code:

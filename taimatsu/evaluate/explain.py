@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from taimatsu.compiler.groups import Launch
-from taimatsu.compiler.plan import Plan, Reference
+from taimatsu.compiler.plan import Call, Plan, ReferenceCall
 from taimatsu.ir.graph import Graph
 from taimatsu.ir.printer import kernel_text
 
@@ -53,28 +52,28 @@ def program_text(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str
         if bound is None:
             parts.append("# carried out by the NumPy reference")
         else:
-            parts.append(_plan_text(bound.plan))
+            parts.append(_plan_text(graph, bound.plan))
             parts.append(f"# intermediate values: {bound.arena_bytes} bytes")
     return "\n\n".join(parts)
 
 
-def _plan_text(plan: Plan) -> str:
+def _plan_text(graph: Graph, plan: Plan) -> str:
     parts = []
-    for number, step in enumerate(plan.steps):
-        if isinstance(step, Reference):
-            parts.append(
-                f"# step {number}: NumPy reference of {step.stages[0].node.operation.name}"
-            )
-            continue
-        parts.append(f"# step {number}: {title(step)}\n{kernel_text(step.kernel)}")
+    for number, call in enumerate(plan.calls):
+        parts.append(f"# step {number}: {title(graph, call)}")
+        if isinstance(call, Call) and call.kernel is not None:
+            parts[-1] += f"\n{kernel_text(call.kernel)}"
     return "\n\n".join(parts)
 
 
-def title(launch: Launch) -> str:
+def title(graph: Graph, call: Call | ReferenceCall) -> str:
     """A kernel's name and its operations with the lines that recorded them."""
+    if isinstance(call, ReferenceCall):
+        node = graph.nodes[call.node]
+        return f"NumPy reference: {node.operation.name} ({node.site})"
     found: dict[str, None] = {}
-    for node in launch.nodes:
-        if node is not None:
-            name = "write" if node.is_write else node.operation.name
-            found[f"{name} ({node.site})"] = None
-    return f"{launch.kernel.name}: {', '.join(found)}"
+    for place in call.nodes:
+        node = graph.nodes[place]
+        name = "write" if node.is_write else node.operation.name
+        found[f"{name} ({node.site})"] = None
+    return f"{call.name}: {', '.join(found)}"

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import atexit
 import sys
-import time
 from typing import Any
 
-from taimatsu.compiler.groups import Launch
 from taimatsu.evaluate.explain import title
 from taimatsu.runtime import threads
 
@@ -38,25 +36,12 @@ class Profile:
         self.entries: dict[Any, Entry] = {}
         self._registered = False
 
-    def run(
-        self, phase: threads.Phase, owners: Any, block: int, launch: Launch, bound: Any
-    ) -> None:
-        """Carries out one phase and notes how long it took."""
-        program = threads.Program([phase], owners)
-        begin = time.perf_counter()
-        threads.current_pool().run(program, block)
-        self.note(
-            launch,
-            time.perf_counter() - begin,
-            bound.size_of(launch, launch.flops),
-            bound.size_of(launch, launch.bytes),
-        )
-
-    def note(self, what: Any, seconds: float, flops: int = 0, moved: int = 0) -> None:
+    def note(self, bound: Any, call: Any, seconds: float, flops: int, moved: int) -> None:
+        """Adds a launch of one of a program's kernels."""
         if not self._registered:
             self._registered = True
             atexit.register(self.show)
-        entry = self.entries.setdefault(what, Entry())
+        entry = self.entries.setdefault((bound, call), Entry())
         entry.count += 1
         entry.seconds += seconds
         entry.flops += flops
@@ -79,23 +64,16 @@ class Profile:
             f"{'share':>6} {'ms each':>9} {'times':>7} {'GFLOP/s':>13} {'GB/s':>12}  kernel",
         ]
         ranked = sorted(self.entries.items(), key=lambda pair: -pair[1].seconds)
-        for what, entry in ranked[:MOST_ROWS]:
+        for (bound, call), entry in ranked[:MOST_ROWS]:
             rate, moved = entry.flops / entry.seconds, entry.bytes / entry.seconds
             lines.append(
                 f"{entry.seconds / total:6.1%} {entry.seconds / entry.count * 1e3:9.4f} "
                 f"{entry.count:7d} {rate / 1e9:7.1f} {rate / flops:5.0%} "
-                f"{moved / 1e9:6.1f} {moved / bandwidth:5.0%}  {_title(what)}"
+                f"{moved / 1e9:6.1f} {moved / bandwidth:5.0%}  {title(bound.graph, call)}"
             )
         if len(ranked) > MOST_ROWS:
             lines.append(f"... and {len(ranked) - MOST_ROWS} more")
         return "\n".join(lines)
-
-
-def _title(what: Any) -> str:
-    """A kernel's name and its operations with the lines that recorded them."""
-    if not isinstance(what, Launch):
-        return f"NumPy reference: {what.operation.name} ({what.site})"
-    return title(what)
 
 
 PROFILE = Profile()
