@@ -457,7 +457,7 @@ def test_factors_that_are_computed(is_row, m, target):
 
 def test_channels_of_windows_are_packed_where_steps_are_far():
     """Weight gradients of many channels: the memory itself is cut into panels."""
-    for channels, filters in ((272, 40), (300, 70)):
+    for channels, filters in ((528, 40), (600, 70)):
         sizes = Convolution(2, 1, channels, filters, (6, 7), (3, 3))
         maker = Maker()
         out = weight_gradient(maker, sizes, True, maker.symbol("s0", 2))

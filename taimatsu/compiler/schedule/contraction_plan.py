@@ -29,8 +29,8 @@ LATENCY = 4.0  # cycles of a multiply-add
 LOADS = 2.0  # loads in a cycle, and multiply-adds
 GATHERED = 1.0  # cycles for each number that is loaded on its own into a vector
 SCATTERED = 1.0  # cycles to store a number on its own
-PACK_COPY = 0.25  # cycles to pack an element, where elements follow one another
-FAR_BYTES = 1024  # steps of so many bytes are not foreseen, and soon on pages of their own,
+PACK_COPY = 0.25  # cycles to pack an element that follows others, in the second cache; 1 beyond
+FAR_BYTES = 2048  # steps of so many bytes are not foreseen, and soon on pages of their own,
 FAR = 8.0  # which costs so many cycles each
 PACK_LAUNCH = 4000.0  # cycles of a kernel that packs, beside its elements
 MOST_VECTORS = 6
@@ -104,7 +104,7 @@ def plan(problem: Problem, target: Target) -> Plan:
 
 def _decisive(extent: Index) -> int:
     """An extent, for what may not depend on sizes that come from data."""
-    return UNKNOWN if extent.terms else extent.constant
+    return extent.evaluate(lambda _: UNKNOWN)
 
 
 class _Way(NamedTuple):
@@ -223,7 +223,8 @@ class _Search:
                 return [direct]
             along = inner
         near = along is not None and operand.is_contiguous(along)
-        more = PACK_LAUNCH + elements * (PACK_COPY if near else GATHERED)
+        copied = PACK_COPY if elements * SIZES[self.problem.dtype] <= self.target.l2_bytes else 1.0
+        more = PACK_LAUNCH + elements * (copied if near else GATHERED)
         return [direct, _Way(1.0, 0.0, more, True)]
 
     def _panel_axis(self, number: int, made: Plan) -> Var | None:
@@ -414,10 +415,9 @@ def _split(problem: Problem, fixed: Plan) -> tuple[Var, int] | None:
     if fixed.across and axis is fixed.lane:
         return None
     inner = prod([v.extent.constant for v in fixed.order if v is not axis and not v.extent.terms])
-    length = inner * _decisive(axis.extent)
-    few = tiles < TILES_TO_SHARE and (open_axes or length >= 4 * LONG_SUM)
-    far = inner >= LONG_SUM // 4 and (open_axes or length >= 4 * LONG_SUM)
-    if not few and not (far and result * SIZES[problem.dtype] <= MOST_PARTIAL):
+    is_long = inner * _decisive(axis.extent) >= 4 * LONG_SUM
+    few = tiles < TILES_TO_SHARE and (open_axes or is_long)
+    if not few and not (is_long and result * SIZES[problem.dtype] <= MOST_PARTIAL):
         return None
     block = max(1, -(-LONG_SUM // inner))
     if not axis.extent.terms:
@@ -453,6 +453,8 @@ def _loops(problem: Problem, chosen: Plan) -> None:
         if axis in a.axes and axis in b.axes and axis is not chosen.lane:
             return 0, problem.axes.index(axis)
         holders = [o for o in problem.operands if chosen.lane in o.axes]
+        if axis is chosen.lane and len(holders) == 2:
+            return 3, 0
         shared = axis is chosen.lane or any(axis in o.axes for o in holders)
         if chosen.across:
             shared = axis in b.axes
@@ -491,9 +493,11 @@ def _by_use(problem: Problem, chosen: Plan) -> list[Var]:
 
 
 def _use(problem: Problem, chosen: Plan, axis: Var) -> int:
-    """Who has an axis of the result: 0 both operands, 1 that of vectors, 2 the other one."""
+    """Who has an axis of the result: 0 both operands, 1 that of vectors, 2 the other one; 3 if both
+    have it in vectors.
+    """
     if all(axis in o.axes for o in problem.operands):
-        return 0
+        return 3 if axis is chosen.lane else 0
     return 1 if any(axis in o.axes and chosen.lane in o.axes for o in problem.operands) else 2
 
 
