@@ -18,6 +18,8 @@ from taimatsu.ir.target import Target
 from taimatsu.runtime.loader import load
 from taimatsu.runtime.threads import Dispatch, Phase, Pool, Program
 
+MOST_THREADS = 8
+
 
 @cache
 def pool(threads: int) -> Pool:
@@ -50,6 +52,7 @@ class Ready:
         for stage, array in inputs.items():
             self.memory[stage.cell if stage.cell is not None else stage] = array
         self.numbers = numbers
+        self.scratch: list[np.ndarray] = []
         code = objects_for([x.kernel for x in launches], target or Target.host())
         loaded = [load(data) for data in code]
         words: list[int] = []
@@ -75,7 +78,10 @@ class Ready:
         words += [self.symbols[s.name] for s in kernel.symbols]
         for place, dtype in zip(launch.numbers, kernel.numbers, strict=True):
             words.append(int(np.array(self.numbers[place], dtype).view(np.int64)))
-        assert self._value(kernel.scratch_bytes) == 0
+        scratch = self._value(kernel.scratch_bytes)
+        if scratch:
+            self.scratch.append(aligned(scratch * MOST_THREADS, np.dtype(np.uint8)))
+            words.append(self.scratch[-1].ctypes.data)
         return words
 
     def _array(self, memory: object) -> np.ndarray:

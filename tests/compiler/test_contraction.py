@@ -343,6 +343,30 @@ def test_bias_relu_and_residual(transposed, target):
     check(maker.case([sums, biased, out], [sums, biased, out], orders={out: (1, 0)}), target)
 
 
+@TARGETS
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_long_ends_are_done_row_by_row(order, target):
+    """More operations on each sum than can be written out for all of a tile."""
+    maker = Maker()
+    m = maker.symbol("s0", 131)
+    sums = matmul(maker, [], m, 75, 40)
+    bias, residual = maker.window([75]), maker.window([m, 75])
+    b = maker.builder
+
+    def element(i: Index, j: Index) -> Expression:
+        value = sums[i, j] + bias[j]
+        for _ in range(12):
+            value = b.max(value * 0.75, residual[i, j]) - 0.5
+        return value
+
+    first = b.map([m, 75], "float32", element)
+    second = b.map([m, 75], "float32", lambda i, j: first[i, j] * sums[i, j])
+    case = maker.case([sums, first, second], [first, second], orders={second: order})
+    layouts = {s: ordered_layout(s.shape, case.orders.get(s, s.order)) for s in (first, second)}
+    assert schedule(case.group, layouts, target)[-1].kernel.scratch()
+    check(case, target)
+
+
 def update(maker: Maker, window: Stage, number: int, element: Callable[..., Expression]) -> Stage:
     """An update of all that a window shows."""
     made = maker.builder.map(window.shape, window.dtype, element)

@@ -21,6 +21,7 @@ from taimatsu.ir.loops import Allocate, Buffer, Check, Loop, Statement, Store
 Position = dict[object, "Index | int"]
 UNROLLED = 252  # multiply-adds of a body up to which short inner loops are written out
 ZERO = index(0)
+FINISHED = 400  # operations to finish a tile up to which they are written out
 # They stand for the numbers of panels in addresses of packed operands: along the lane axis, and
 # along an axis of rows.
 PANEL, ROW_PANEL = Var("panel", 1), Var("panel", 1)
@@ -488,6 +489,8 @@ class Tile:
     def finish(self) -> list[Statement]:
         """Stores partial sums, or the outputs."""
         across = self.plan.across
+        if self._is_heavy():
+            return self._finish_by_rows()
 
         def make(at: list[Index], here: Position) -> list[Statement]:
             total = ex.load(self.sums, at)
@@ -497,9 +500,46 @@ class Tile:
                 where = partial_address(self.problem, self.writer.part)
                 where = where.substitute(here)
                 return [Store(self.writer.partial, (where,), total)]
-            return finished(self.problem, total, here)
+            return finished(self.problem, total, here, 1 if across else self.plan.lanes)
 
         return self.each(make)
+
+    def _is_heavy(self) -> bool:
+        """Whether what is done with the sums is too much to be written out for each of them."""
+        if self.writer.partial is not None or self.lane_run is None or not self.rows:
+            return False
+        seen: set[Expression] = set()
+        each = sum(1 for o in self.problem.outputs for _ in ex.walk(o.value, seen))
+        vectors = self.vectors
+        for var in self.rows.values():
+            vectors *= var.extent.constant
+        return (each + len(self.problem.outputs)) * vectors > FINISHED
+
+    def _finish_by_rows(self) -> list[Statement]:
+        """Puts the sums into memory near the core, and goes over them row by row."""
+        lanes, lane = self.plan.lanes, self.plan.lane
+        assert self.lane_run is not None
+        start = self.lane_run.start
+        shape = [*[v.extent for v in self.rows.values()], index(self.vectors * lanes)]
+        near = Buffer("near", self.writer.dtype, shape, "scratch")
+        rows = [index(v) for v in self.rows.values()]
+
+        def put(vector: Index, here: Position) -> list[Statement]:
+            value = ex.load(self.sums, [*rows, vector])
+            return [Store(near, [*rows, index(here[lane]) - start], value)]
+
+        puts = nested(list(self.rows.values()), "unroll", self.vector(put, masked=False))
+        again = {axis: Var(f"{var.name}s", var.extent) for axis, var in self.rows.items()}
+        place = [index(v) for v in again.values()]
+        turned: Position = {v: index(again[a]) for a, v in self.rows.items()}
+
+        def make(_: Index, here: Position) -> list[Statement]:
+            total = ex.load(near, [*place, index(here[lane]) - start])
+            moved: Position = {v: index(at).substitute(turned) for v, at in here.items()}
+            return finished(self.problem, total, moved, lanes)
+
+        body = nested(list(again.values()), "serial", self.vector(make, masked=True))
+        return [Allocate(near, [*puts, *body])]
 
 
 def partial_address(problem: Problem, part: Index) -> Index:
@@ -510,8 +550,11 @@ def partial_address(problem: Problem, part: Index) -> Index:
     return total
 
 
-def finished(problem: Problem, total: Expression, here: Position) -> list[Statement]:
-    """Everything that is stored for one element; all values are computed before the first store."""
+def finished(problem: Problem, total: Expression, here: Position, lanes: int) -> list[Statement]:
+    """Everything that is stored for one element; all values are computed before the first store.
+
+    ``lanes`` is the width of the vectors they are computed in, 1 where there are none.
+    """
     done = {problem.sums: total}
     made: list[Statement] = []
     for code, (condition, _) in enumerate(problem.checks, start=1):
@@ -524,7 +567,6 @@ def finished(problem: Problem, total: Expression, here: Position) -> list[Statem
         where = output.address.substitute(here)  # type: ignore[arg-type]
         value = ex.cast(value, output.stage.dtype)
         if several:
-            lanes = _lanes_of(problem, total)
             held = Buffer(f"v{len(kept)}", value.dtype, (), "register", lanes=lanes)
             kept.append(held)
             made.append(Store(held, (), value))
@@ -535,8 +577,3 @@ def finished(problem: Problem, total: Expression, here: Position) -> list[Statem
     for held in reversed(kept):
         made = [Allocate(held, made)]
     return made
-
-
-def _lanes_of(problem: Problem, total: Expression) -> int:
-    """The lanes of the register that sums are in; 1 once they are added across."""
-    return total.detail[0].lanes if total.op == "load" else 1
