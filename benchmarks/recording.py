@@ -5,9 +5,10 @@
 Each library runs in a process of its own, in turn; the medians of the rounds' best times are
 printed. The time in which programs are carried out is taken off ours: what is measured is what
 Python does for an operation (recording, gradients, the end of a recording). The cnn's step is
-measured twice: with programs that only get their memory, so that the recording is alone on its
-core (as it is where programs run on other threads), and beside the NumPy reference, which empties
-the core's caches between the steps. ``--check`` fails where a figure is over its bound.
+measured with programs that only get their memory, so that the recording is alone on its
+core (as it is where programs run on other threads), also with ``loss.item()`` before
+``backward()`` and as evaluation without ``no_grad``; and beside its programs, which empty the
+core's caches between the steps. ``--check`` fails where a figure is over its bound.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ BOUNDS = {  # microseconds
     "operation, gradient bookkeeping": 1.5,
     "forward, backward and flush, per operation": 2.0,
     "cnn step, modules and optimizer included": 350.0,
-    "the same beside the NumPy reference": float("inf"),
+    "cnn step, loss.item() before backward()": 450.0,
+    "cnn step, evaluation without no_grad": 250.0,
+    "cnn step beside its programs": float("inf"),
 }
 
 
@@ -102,9 +105,14 @@ def measure(library: str) -> dict[str, float]:
         executing.watch(recorder)
         flush = recorder.flush
     made = small_operations(torch, flush, executing)
-    made["the same beside the NumPy reference"] = cnn_step(torch, flush, executing)
+    made["cnn step beside its programs"] = cnn_step(torch, flush, executing, "training")
     executing.skip = True
-    made["cnn step, modules and optimizer included"] = cnn_step(torch, flush, executing)
+    for name, variant in (
+        ("cnn step, modules and optimizer included", "training"),
+        ("cnn step, loss.item() before backward()", "loss first"),
+        ("cnn step, evaluation without no_grad", "evaluation"),
+    ):
+        made[name] = cnn_step(torch, flush, executing, variant)
     return made
 
 
@@ -135,7 +143,8 @@ def small_operations(torch: Any, flush: Callable, executing: Executing) -> dict[
     return {name: t / OPERATIONS for name, t in found.items()}
 
 
-def cnn_step(torch: Any, flush: Callable, executing: Executing) -> float:
+def cnn_step(torch: Any, flush: Callable, executing: Executing, variant: str) -> float:
+    """The time of a step: ``training``, the same with the ``loss first``, or ``evaluation``."""
     nn = torch.nn
     torch.manual_seed(0)
     net = nn.Sequential(
@@ -148,12 +157,25 @@ def cnn_step(torch: Any, flush: Callable, executing: Executing) -> float:
     images = torch.randn(4, 1, 28, 28)
     labels = torch.randint(0, 10, (4,))  # indices stay valid: nothing writes to them
 
-    def step() -> None:
+    def training() -> None:
         optimizer.zero_grad()
         loss = criterion(net(images), labels)
         loss.backward()
         optimizer.step()
 
+    def loss_first() -> None:
+        optimizer.zero_grad()
+        loss = criterion(net(images), labels)
+        loss.item()
+        loss.backward()
+        optimizer.step()
+
+    def evaluation() -> None:
+        out = net(images)
+        criterion(out, labels).item()
+        (out.argmax(1) == labels).sum().item()
+
+    step = {"training": training, "loss first": loss_first, "evaluation": evaluation}[variant]
     return best(step, flush, executing, 200)
 
 

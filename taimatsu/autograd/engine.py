@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from taimatsu import recorder
 from taimatsu.autograd import anomaly
@@ -16,12 +16,21 @@ from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta
 from taimatsu.recorder.state import INPUT, VIEW, WRITE, Info, State
 from taimatsu.recorder.tape import (
+    CLOSED,
     input_names,
     saved_names,
     saved_tensors,
     saves_result,
     written_over,
 )
+
+
+class Saved(NamedTuple):
+    """A value that a step's rule reads."""
+
+    step: State
+    info: Info
+    after: bool  # a tensor that the step's result was written over at once, not what it read
 
 
 class Walk:
@@ -36,6 +45,7 @@ class Walk:
         self.needed: dict[Any, set[int]] | None = None
         self.leaves: dict[int, tuple[Any, Any]] = {}  # id -> leaf, its gradient so far
         self.numbers: Any = None  # what stands for the tape's runtime numbers in a macro
+        self.given: dict[Saved, Any] | None = None  # saved values that entered before a macro
         if targets is not None:
             for position, tensor in enumerate(targets):
                 self.targets[place_of(tensor)] = position
@@ -50,7 +60,7 @@ class Walk:
         if known is not None:
             return known
         reach: set[int] = set()
-        table = tape.final.infos()
+        table = tape.infos()
         for number, source in tape.sources.items():
             if isinstance(source, recorder.TensorBase):
                 reaches = id(source) in self.targets
@@ -93,7 +103,7 @@ class Walk:
 
     def walk_tape(self, tape: Any, gradients: dict[int, Any]) -> None:
         final = tape.final
-        table = final.infos()
+        table = tape.infos()
         needed = None if self.needed is None else self.needed_of(tape)
         alike = self.meet_sources(tape, gradients)
         walked: list[int] = []
@@ -192,7 +202,7 @@ class Walk:
         self, tape: Any, step: State, table: list[Info], given: list, needed: set[int] | None
     ) -> list[Any]:
         """The rule's gradients, one for each input, shaped and typed like it; None if unneeded."""
-        inputs, out = saved_values(tape, step, table, self.create, self.numbers)
+        inputs, out = saved_values(tape, step, table, self.create, self.numbers, self.given)
         g: Any = tuple(given)
         if step.operation.outputs == 1:
             g, out = given[0], out[0]
@@ -355,9 +365,23 @@ def own(gradient: Any, described: Meta) -> Any:
 
 
 def saved_values(
-    tape: Any, step: State, table: list[Info], create: bool, numbers: Any = None
+    tape: Any,
+    step: State,
+    table: list[Info],
+    create: bool,
+    numbers: Any = None,
+    given: dict[Saved, Any] | None = None,
 ) -> tuple[list, list]:
-    """The rule's inputs and results: tensors where it says it needs values, else Meta."""
+    """The rule's inputs and results: tensors where it says it needs values, else Meta.
+
+    ``given`` are tensors made already.
+    """
+
+    def value(saved: Saved) -> Any:
+        if given is not None:
+            return given[saved]
+        return saved_tensor(tape, saved, create, numbers)
+
     freed = step.results[0].tid in tape.freed
     if freed and (saved_tensors(tape.final, step, table) or _saves_number(step, table)):
         raise OperationError.make(
@@ -373,19 +397,16 @@ def saved_values(
     for name, reference in zip(input_names(step), step.inputs, strict=True):
         if type(reference) is int:
             info = table[reference]
-            saved = info.meta
-            if name in names:
-                saved = saved_tensor(tape, step, info, create, numbers=numbers)
-            inputs.append(saved)
+            inputs.append(value(Saved(step, info, False)) if name in names else info.meta)
         elif reference is None:
             inputs.append(None)
         else:
             kind, content = reference
-            given = tape.items if numbers is None else numbers
-            inputs.append(given[content] if kind == "argument" else content)
+            known = tape.items if numbers is None else numbers
+            inputs.append(known[content] if kind == "argument" else content)
     moved = written_over(tape.final)
     out = [
-        saved_result(tape, step, info, moved, create) if saves_result(names, info) else info.meta
+        value(saved_result(step, info, moved)) if saves_result(names, info) else info.meta
         for info in step.results
     ]
     return inputs, out
@@ -398,25 +419,32 @@ def _saves_number(step: State, table: list[Info]) -> bool:
     return any(type(given) is tuple and name in names for name, given in pairs)
 
 
-def saved_result(tape: Any, step: State, info: Info, moved: dict[int, Info], create: bool) -> Any:
+def saved_result(step: State, info: Info, moved: dict[int, Info]) -> Saved:
     """A saved result: its own memory, or that of the tensor it was written over at once."""
     target = moved.get(info.tid)
     if target is None:
-        return saved_tensor(tape, step, info, create)
-    return saved_tensor(tape, target.state, target, create, after=True)
+        return Saved(step, info, False)
+    return Saved(target.state, target, True)
 
 
-def saved_tensor(
-    tape: Any,
-    step: State,
-    info: Info,
-    create: bool,
-    after: bool = False,
-    numbers: Any = None,
-) -> Any:
-    """A saved value as a tensor, after checking that nothing has overwritten it since ``step``
+def saved_by(final: State, step: State, table: list[Info]) -> list[Saved]:
+    """All values that the step's rule reads, in the order in which ``saved_values`` does."""
+    names = saved_names(step, table)
+    found = [
+        Saved(step, table[reference], False)
+        for name, reference in zip(input_names(step), step.inputs, strict=True)
+        if type(reference) is int and name in names
+    ]
+    moved = written_over(final)
+    wanted = [info for info in step.results if saves_result(names, info)]
+    return found + [saved_result(step, info, moved) for info in wanted]
+
+
+def saved_tensor(tape: Any, wanted: Saved, create: bool, numbers: Any = None) -> Any:
+    """A saved value as a tensor, after checking that nothing has overwritten it since the step
     read it (or, ``after``, made it).
     """
+    step, info, after = wanted
     source = tape.sources.get(info.tid)
     origin = _origin(tape, info)
     storage = tape.items[info.slot]
@@ -427,6 +455,9 @@ def saved_tensor(
             return source
         if source._storage is not storage and info.tid not in tape.snapshots:
             return source.detach()  # its data was exchanged
+    recording = tape.recording
+    if recording is not None and recording.state is CLOSED:
+        recording.run()  # another thread does: it may have found that nobody held the storage
     saved = tape.saved
     if saved is not None and info.slot in saved.slots:
         saved.wanted(tape)
@@ -451,7 +482,7 @@ def _origin(tape: Any, info: Info) -> Info:
     """The tensor by which the storage entered the recording: views and writes lead back to it."""
     if info.state.kind not in (VIEW, WRITE):
         return info
-    table = tape.final.infos()
+    table = tape.infos()
     while info.tid not in tape.versions and info.state.kind in (VIEW, WRITE):
         first = info.state.inputs[0]
         older = table[first] if type(first) is int else None

@@ -66,7 +66,8 @@ def call(
     with LOCK:
         recording = current()
         places = [t._tid if t._recording is recording else recording.bring_in(t) for t in tensors]
-        if recording is not current() or recording.must_run:
+        copied = any(t._recording is not recording for t in tensors)  # of memory that NumPy sees
+        if copied or recording is not current() or recording.must_run:
             return list(function(_given(current(), numbers)))
         state = recording.state
         table = state.memo.setdefault("macros", {})

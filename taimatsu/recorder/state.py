@@ -178,6 +178,13 @@ class State:
             table.extend(step.results)
         return table
 
+    def final_infos(self) -> list[Info]:
+        """The same, remembered: for states where recordings end, whose graphs are walked."""
+        found = self.memo.get("infos")
+        if found is None:
+            found = self.memo["infos"] = self.infos()
+        return found
+
     def owned(self) -> tuple[tuple[int, ...], Callable]:
         """The storages that the sequence makes or writes, and how to pick them (remembered)."""
         found = self.memo.get("owned")

@@ -62,6 +62,12 @@ class Tape:
         self.lines: dict[int, str] = {}  # anomaly mode: where each step was recorded
         self.saved: Any = None  # Kept or Recipe: values that only this graph holds, once closed
 
+    def infos(self) -> list[Info]:
+        """What is known of the tensors, by number."""
+        if self.recording is None:
+            return self.state.final_infos()
+        return self.final.infos()
+
     @property
     def final(self) -> State:
         """The last state: the present one while the recording is open."""
@@ -76,7 +82,7 @@ class Tape:
         if storage.buffer is None:
             return True
         finish()
-        copy = self.items[self.final.infos()[tid].slot].buffer
+        copy = self.items[self.infos()[tid].slot].buffer
         view = window(storage.buffer, described.shape, described.strides, offset)
         return not same_bits(view.reshape(-1), copy)
 
