@@ -17,6 +17,7 @@ from taimatsu.ir.index import Index, Symbol, index
 from taimatsu.ir.stage_interpreter import evaluate, numpy_dtype
 from taimatsu.ir.stages import Cell, Stage
 from taimatsu.ir.target import Target
+from taimatsu.ir.verifier import verify
 from taimatsu.runtime.loader import LoadError, host_machine
 
 try:
@@ -97,6 +98,8 @@ def ready(case: Case, target: Target = HOST) -> Ready:
             order = case.orders.get(stage, stage.order)
             layouts[stage] = ordered_layout(stage.shape, order)
     launches = schedule(case.group, layouts, target)
+    for launch in launches:
+        verify(launch.kernel)
     inputs = {s: flat(s, v, case.symbols) for s, v in case.windows.items()}
     return Ready(launches, layouts, inputs, case.symbols, case.numbers, target)
 

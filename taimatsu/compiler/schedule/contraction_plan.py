@@ -156,7 +156,7 @@ class _Search:
         self.lanes = lanes
         self.size = {v: size(v.extent) for v in (*problem.axes, *problem.reduced)}
         self.terms = prod([self.size[v] for v in problem.reduced])
-        self.registers = target.vector_registers - (0 if target.fma else 1)
+        self.registers = target.vector_registers - 1  # one is left for what comes between
         self.work = sum(
             1 for o in problem.outputs for node in walk(o.value) if node.op not in ("load", "index")
         )
