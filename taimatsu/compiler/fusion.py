@@ -14,15 +14,18 @@ from collections.abc import Callable, Iterable
 
 from taimatsu.compiler.groups import Group
 from taimatsu.compiler.inline import NotInlinedError, cost, inlined, size_hint
+from taimatsu.compiler.meeting import beside, has_loops, is_one_pass, meeting, own_place, wide
 from taimatsu.ir.expression import Expression, walk
-from taimatsu.ir.index import Index, Var, index
+from taimatsu.ir.index import Index, Var
 from taimatsu.ir.stages import Stage, loads
 
 LARGEST_VALUE = 256  # nodes of a stage's expression
 LARGEST_KERNEL = 1024  # nodes of a group's expressions
 CHEAP = 4.0  # additions for each element that are done again rather than stored and loaded
 ROW_LIMIT = 1 << 15  # elements of a row that is kept near the core
+TOGETHER = 16  # rows that lie across memory are done together, in the lanes of vectors
 SMALL = 1 << 12  # elements that one core is done with before others could join in
+SHARED = 4  # what is read for so many elements each is read by all in the same loops
 
 Log = Callable[[str], None]
 
@@ -200,7 +203,7 @@ class _Fusion:
     @staticmethod
     def _repetitions(map_: Stage, user: Stage) -> float:
         """How often an element of a map is read by a stage, about."""
-        points = size_hint(user.axes) * size_hint(user.reduce_axes)
+        points = _points(user)
         times = sum(1 for node in loads(user) if node.detail[0] is map_)
         return max(points * times / max(_elements(map_), 1), 1.0)
 
@@ -212,6 +215,8 @@ class _Fusion:
         self.place: dict[Stage, int] = {}
         self.before: list[int] = []  # for each group, those that must come first, as bits
         self.readers: dict[Stage, list[Stage]] = {}  # window -> stages that load it
+        self.reading: dict[Stage, set[int]] = {}  # stage -> groups that load it
+        self.small: dict[tuple[Index, ...], set[int]] = {}  # extents -> groups of few elements
         for stage in self.stages:
             if stage.kind == "window":
                 continue
@@ -246,6 +251,12 @@ class _Fusion:
                 self._enter(stage, number, waits)
                 return
             self.log(f"{stage} stays out of group {number}: {reason}")
+        for number in sorted(self._beside(stage) - waits, reverse=True):
+            if any(self.before[h] >> number & 1 for h in waits):
+                continue
+            if self._join_beside(self.groups[number], stage):
+                self._enter(stage, number, waits)
+                return
         number = len(self.groups)
         self.groups.append(self._new_group(stage))
         self.before.append(0)
@@ -253,6 +264,10 @@ class _Fusion:
 
     def _enter(self, stage: Stage, number: int, waits: set[int]) -> None:
         self.place[stage] = number
+        for read in _sources(stage):
+            self.reading.setdefault(read, set()).add(number)
+        if _points(stage) <= SMALL:
+            self.small.setdefault(_extents(wide(stage.axes)), set()).add(number)
         added = 0
         for h in waits:
             if h != number:
@@ -281,6 +296,19 @@ class _Fusion:
             return set()
         return {self.place[s] for s in _sources(stage) if s in self.place}
 
+    def _beside(self, stage: Stage) -> set[int]:
+        """Groups that read what a stage reads, or are over as few elements as it is."""
+        if stage.kind not in ("map", "reduce", "update") or is_contraction(stage):
+            return set()
+        points = _points(stage)
+        found: set[int] = set()
+        for read in _sources(stage):
+            if _elements(read) * SHARED >= points:
+                found |= self.reading.get(read, set())
+        if points <= SMALL and not stage.reduce_axes:
+            found |= self.small.get(_extents(wide(stage.axes)), set())
+        return {n for n in found if self.groups[n].kind == "loops"}
+
     def _new_group(self, stage: Stage) -> Group:
         kind = stage.kind
         if kind in ("map", "reduce", "scan", "update"):
@@ -289,7 +317,7 @@ class _Fusion:
         if stage.kind == "scan":
             axes = tuple([v for d, v in enumerate(axes) if d != stage.scan_axis])
         group = Group(kind, [stage], [])
-        group.rows[stage] = _wide(axes)
+        group.rows[stage] = wide(axes)
         return group
 
     def _join(self, group: Group, stage: Stage) -> str:
@@ -302,19 +330,19 @@ class _Fusion:
             return f"{group.kind} groups take nothing in"
         if is_contraction(stage):
             return "contractions begin groups of their own"
-        if sum(map(self._size, (*group.stages, stage))) > LARGEST_KERNEL:
+        if self._is_too_large(group, stage):
             return "the kernel would be too large"
-        met = _meeting(group, stage)
+        met = meeting(group, stage)
         if met is None:
             return "it does not meet the group row by row"
         kept, rows = met
         whole = len(kept) == len(group.rows[group.stages[0]])
-        exact = whole and len(rows) == len(_wide(stage.axes)) and not stage.reduce_axes
+        exact = whole and len(rows) == len(wide(stage.axes)) and not stage.reduce_axes
         if not exact:
             reason = self._rows_refused(group, stage, kept, rows)
             if reason:
                 return reason
-        if stage.kind == "update" and self._overwrites(group, stage, exact):
+        if stage.kind == "update" and self._overwrites(group, stage):
             return "the group reads what it overwrites elsewhere"
         for member in group.stages:
             own = group.rows[member]
@@ -323,37 +351,57 @@ class _Fusion:
         group.rows[stage] = rows
         return ""
 
+    def _join_beside(self, group: Group, stage: Stage) -> bool:
+        """Adds a stage to a group that has the same loops, and of which it reads nothing."""
+        if self._is_too_large(group, stage) or any(s.kind == "scan" for s in group.stages):
+            return False
+        rows = beside(group, stage)
+        if rows is None:
+            return False
+        whole = len(rows) == len(wide(stage.axes)) and not stage.reduce_axes
+        exact = whole and all(_is_exact(s, group.rows[s]) for s in group.stages)
+        if not exact and not has_loops(group, stage, rows):
+            return False
+        if stage.kind == "update" and self._overwrites(group, stage):
+            return False
+        self.log(f"{stage} joins a group with the same loops: {group.stages[0]}")
+        group.stages.append(stage)
+        group.rows[stage] = rows
+        return True
+
+    def _is_too_large(self, group: Group, stage: Stage) -> bool:
+        return sum(map(self._size, (*group.stages, stage))) > LARGEST_KERNEL
+
     def _rows_refused(
         self, group: Group, stage: Stage, kept: list[int], rows: tuple[Var, ...]
     ) -> str:
         """Why a stage that has loops inside of the group's rows may not join."""
         if group.kind == "contraction":
             return "contractions take in maps of their own shape only"
+        whole = len(kept) == len(group.rows[group.stages[0]])
+        if whole and _points(stage) <= SMALL:
+            return ""
         if stage.kind == "update" or any(s.kind == "update" for s in group.stages):
             return "memory is overwritten element by element only"
-        if kept != list(range(len(kept))):
-            return "the rows would not be outermost"
-        leading = _wide(stage.axes)[: len(rows)]
-        if any(a is not b for a, b in zip(leading, rows, strict=True)):
-            return "its rows are not outermost"
+        if is_one_pass(group, stage, kept, rows):
+            return ""
+        outermost = kept == list(range(len(kept))) and rows == wide(stage.axes)[: len(rows)]
+        together = 1 if outermost else TOGETHER
         inner = 1
         for member in (*group.stages, stage):
             of = rows if member is stage else tuple([group.rows[member][k] for k in kept])
-            points = size_hint(member.axes) * size_hint(member.reduce_axes)
-            inner = max(inner, points // max(size_hint(of), 1))
+            inner = max(inner, _points(member) // max(size_hint(of), 1))
         lines = size_hint(rows)
         if inner * lines <= SMALL:
             return ""
-        if inner > ROW_LIMIT:
+        if inner * together > ROW_LIMIT:
             return f"rows of {inner} elements are too long to stay near the core"
-        if lines < 16:
+        if lines < 16 * together:
             return f"{lines} rows are too few to share"
         return ""
 
-    def _overwrites(self, group: Group, stage: Stage, exact: bool) -> bool:
+    def _overwrites(self, group: Group, stage: Stage) -> bool:
         """Whether members read the old content at other places than it is overwritten at."""
-        if not exact:
-            return True
         for window in stage.readers:
             for reader in self.readers.get(window, ()):
                 if reader is stage or reader not in group.rows:
@@ -361,7 +409,7 @@ class _Fusion:
                 if window.strides != stage.strides or window.offset != stage.offset:
                     return True
                 places = [n.detail[1] for n in loads(reader) if n.detail[0] is window]
-                own = _own_place(reader)
+                own = own_place(reader)
                 if reader.reduce_axes or any(tuple(p) != own for p in places):
                     return True
         for node in loads(stage):
@@ -369,7 +417,7 @@ class _Fusion:
             if source.cell is stage.cell and source in stage.readers:
                 if source.strides != stage.strides or source.offset != stage.offset:
                     return True
-                if tuple(where) != _own_place(stage):
+                if tuple(where) != own_place(stage):
                     return True
         return False
 
@@ -390,56 +438,6 @@ class _Fusion:
         return ordered
 
 
-def _meeting(group: Group, stage: Stage) -> tuple[list[int], tuple[Var, ...]] | None:
-    """Which of the group's rows a stage shares, and its variables for them."""
-    count = len(group.rows[group.stages[0]])
-    found: dict[int, Var] = {}
-    lost: set[int] = set()
-    for node in loads(stage):
-        member, where = node.detail
-        rows = group.rows.get(member)
-        if rows is None:
-            continue
-        for k in range(count):
-            position = next(d for d, v in enumerate(member.axes) if v is rows[k])
-            var = _plain(where[position])
-            good = (
-                var is not None
-                and any(var is a for a in stage.axes)
-                and var.extent == rows[k].extent
-                and found.setdefault(k, var) is var
-            )
-            if not good:
-                lost.add(k)
-    kept = [k for k in range(count) if k in found and k not in lost]
-    chosen = [found[k] for k in kept]
-    if len({id(v) for v in chosen}) != len(chosen):
-        return None
-    if not kept and count and size_hint(stage.axes) * size_hint(stage.reduce_axes) > SMALL:
-        return None
-    if stage.kind == "scan":
-        return None
-    return kept, tuple(chosen)
-
-
-def _wide(axes: Iterable[Var]) -> tuple[Var, ...]:
-    """The axes with more than one position."""
-    return tuple([v for v in axes if v.extent != 1])
-
-
-def _own_place(stage: Stage) -> tuple[Index, ...]:
-    """The coordinates of the element that a stage is at."""
-    return tuple([index(0) if v.extent == 1 else index(v) for v in stage.axes])
-
-
-def _plain(coordinate: object) -> Var | None:
-    """The variable that a coordinate is, if it is nothing else."""
-    if type(coordinate) is not Index or len(coordinate.terms) != 1 or coordinate.constant:
-        return None
-    atom, factor = coordinate.terms[0]
-    return atom if type(atom) is Var and factor == 1 else None
-
-
 def _is_simple(map_: Stage) -> bool:
     """Whether a map only moves one value, or is a constant."""
     assert map_.value is not None
@@ -448,6 +446,20 @@ def _is_simple(map_: Stage) -> bool:
 
 def _elements(stage: Stage) -> int:
     return size_hint(stage.shape)
+
+
+def _points(stage: Stage) -> int:
+    """How many values a stage computes, or combines."""
+    return size_hint(stage.axes) * size_hint(stage.reduce_axes)
+
+
+def _extents(axes: Iterable[Var]) -> tuple[Index, ...]:
+    return tuple([v.extent for v in axes])
+
+
+def _is_exact(stage: Stage, rows: tuple[Var, ...]) -> bool:
+    """Whether a stage has no loops inside of its rows."""
+    return not stage.reduce_axes and len(wide(stage.axes)) == len(rows)
 
 
 def _read_maps(stage: Stage) -> list[Stage]:
