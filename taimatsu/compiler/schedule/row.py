@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from taimatsu.compiler.schedule.common import (
+    Access,
     Axes,
     Piece,
     Values,
@@ -29,7 +30,7 @@ from taimatsu.compiler.schedule.frame import (
 from taimatsu.compiler.schedule.passes import Pass
 from taimatsu.compiler.schedule.pointwise import unroll_of
 from taimatsu.compiler.schedule.reduction import Accumulator, each_copy
-from taimatsu.ir.expression import Expression, load
+from taimatsu.ir.expression import Expression, load, walk
 from taimatsu.ir.index import Index, Var, ceil_div, index
 from taimatsu.ir.loops import Buffer, Statement, Store, row_major
 from taimatsu.ir.stages import Stage
@@ -226,7 +227,28 @@ class Row:
 
     def _axes(self, axes: tuple[Var, ...], step: Pass) -> Axes:
         found = accesses(self.nest, step.pieces)
-        return collapsed(storage_order(axes, found), found)
+        return collapsed(storage_order(axes, found), [*found, *self._own_accesses(step)])
+
+    def _own_accesses(self, step: Pass) -> list[Access]:
+        """Where a pass goes in the row's own arrays: axes that lie apart there are no one axis."""
+        found: list[Access] = []
+        seen: set[Expression] = set()
+        for piece in step.pieces:
+            if piece.stage in self.scratch:
+                found.append(Access(self._address(piece.stage, piece.coordinates), "memory"))
+            for root in piece.roots:
+                for node in walk(root, seen):
+                    if node.op == "load" and node.detail[0] in self.scratch:
+                        source, where = node.detail
+                        plain = [c if type(c) is Index else index(0) for c in where]
+                        found.append(Access(self._address(source, plain), "memory"))
+        return found
+
+    def _address(self, stage: Stage, where: Sequence[Index]) -> Index:
+        total = index(0)
+        for coordinate, stride in zip(where, self.scratch[stage].strides, strict=True):
+            total = total + coordinate * stride
+        return total
 
     def _extent(self, var: Var) -> Index:
         return var.extent.substitute(dict(self.values))
