@@ -107,7 +107,7 @@ class Ready:
 
     def result(self, stage: Stage) -> np.ndarray:
         """A stage's values."""
-        flat = self.memory[stage.cell if stage.cell is not None else stage]
+        flat = self._array(stage)
         strides = stage.strides if stage.cell is not None else self.layouts[stage].strides
         shape = [self._value(n) for n in stage.shape]
         steps = [self._value(n) * flat.itemsize for n in strides]

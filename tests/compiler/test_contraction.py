@@ -162,6 +162,9 @@ SHAPES = [
     ((), 300, 1, 70),
     ((), 33, 70, 1),
     ((), 40, 50, 0),
+    ((), 0, 50, 20),
+    ((), 40, 0, 20),
+    ((0,), 4, 5, 2000),
     ((), 100, 130, 200),
     ((3,), 17, 19, 23),
     ((2, 2), 9, 33, 40),
@@ -179,7 +182,7 @@ def test_matrix_products(shape, transposed, target):
 
 
 @pytest.mark.parametrize("transposed", [(a, b) for a in (False, True) for b in (False, True)])
-@pytest.mark.parametrize("m", [1, 2, 13, 100])
+@pytest.mark.parametrize("m", [0, 1, 2, 13, 100])
 @pytest.mark.parametrize("which", ["m", "n", "k", "batch"])
 def test_extents_from_data(which, m, transposed):
     maker = Maker()

@@ -47,6 +47,8 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
         ValueError: the first stage is no sum of products of two factors.
     """
     problem = problem_of(group, layouts)
+    if any(v.extent == 0 for v in problem.axes):
+        return []
     if not problem.axes and not problem.reduced:
         problem.axes.append(Var("one", 1))
     lanes = max(target.lanes(SIZES[problem.dtype]), 1)

@@ -154,7 +154,7 @@ class _Search:
         self.problem = problem
         self.target = target
         self.lanes = lanes
-        self.size = {v: size(v.extent) for v in (*problem.axes, *problem.reduced)}
+        self.size = {v: max(size(v.extent), 1) for v in (*problem.axes, *problem.reduced)}
         self.terms = prod([self.size[v] for v in problem.reduced])
         self.registers = target.vector_registers - 1  # one is left for what comes between
         self.work = sum(
@@ -406,7 +406,7 @@ def _step(address: Index, axis: Var) -> Index | None:
 
 def _split(problem: Problem, fixed: Plan) -> tuple[Var, int] | None:
     """Whether a long sum with a small result is cut into parts; from constants alone."""
-    if any(v.extent.terms for v in problem.axes) or not fixed.order:
+    if any(v.extent.terms or v.extent == 0 for v in problem.axes) or not fixed.order:
         return None
     result = prod([v.extent.constant for v in problem.axes])
     tiles = result / max(prod([fixed.step(v) for v in problem.axes]), 1)

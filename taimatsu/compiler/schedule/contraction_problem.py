@@ -169,8 +169,8 @@ class Problem:
 
 
 def hint(extent: Index) -> int:
-    """An extent's number, or what it was when the program was made."""
-    return extent.constant if not extent.terms else max(extent.hint(), 1)
+    """An extent's number, or what it was when the program was made; 1 for none."""
+    return max(extent.hint(), 1)
 
 
 def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
