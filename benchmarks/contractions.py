@@ -36,9 +36,8 @@ from compiler.test_contraction import (  # noqa: E402
 
 from taimatsu.compiler.dispatcher import dispatch_object  # noqa: E402
 from taimatsu.compiler.groups import ordered_layout  # noqa: E402
-from taimatsu.compiler.schedule.contraction import schedule  # noqa: E402
+from taimatsu.compiler.schedule.contraction import prepared, schedule  # noqa: E402
 from taimatsu.compiler.schedule.contraction_plan import plan  # noqa: E402
-from taimatsu.compiler.schedule.contraction_problem import problem_of  # noqa: E402
 from taimatsu.evaluate.peak import peak_flops  # noqa: E402
 from taimatsu.ir.printer import kernel_text  # noqa: E402
 from taimatsu.ir.target import Target  # noqa: E402
@@ -170,7 +169,8 @@ def measure(name: str, work: Work, peak: float, arguments: argparse.Namespace) -
     launches = schedule(case.group, layouts, Target.host())
     milliseconds = (time.thread_time() - begin) * 1e3
     if arguments.plan:
-        print(plan(problem_of(case.group, layouts), Target.host()))
+        problem, parts = prepared(case.group, layouts, Target.host())
+        print(plan(problem, Target.host(), parts))
     if arguments.text:
         for launch in launches:
             print(kernel_text(launch.kernel))

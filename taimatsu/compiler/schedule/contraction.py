@@ -20,11 +20,13 @@ from taimatsu.compiler.schedule.contraction_packing import computed, is_computed
 from taimatsu.compiler.schedule.contraction_plan import (
     CHUNK_CYCLES,
     MOST_CHUNKS,
+    Cut,
     Plan,
     count,
+    cut_of,
     plan,
 )
-from taimatsu.compiler.schedule.contraction_problem import Problem, hint, problem_of
+from taimatsu.compiler.schedule.contraction_problem import Problem, hint, merge_axes, problem_of
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import SIZES
 from taimatsu.ir.index import Index, Var, index
@@ -46,10 +48,10 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
     Raises:
         ValueError: the first stage is no sum of products of two factors.
     """
-    problem = problem_of(group, layouts)
+    problem, parts = prepared(group, layouts, target)
     if any(v.extent == 0 for v in problem.axes):
         return []
-    if not problem.axes and not problem.reduced:
+    if not problem.axes:
         problem.axes.append(Var("one", 1))
     lanes = max(target.lanes(SIZES[problem.dtype]), 1)
     launches: list[Launch] = []
@@ -58,7 +60,7 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
             made, body = computed(problem, operand, lanes)
             _replace(problem, number, made)
             launches.append(launch_of("factor", problem, body))
-    chosen = plan(problem, target)
+    chosen = plan(problem, target, parts)
     for number in sorted(chosen.packed):
         made, body = packed(problem, chosen, number)
         _replace(problem, number, made)
@@ -75,6 +77,16 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
     body = _Combiner(problem, chosen, partial).body()
     launches.append(launch_of("combine", problem, body, is_last=True))
     return launches
+
+
+def prepared(
+    group: Group, layouts: dict[Stage, Layout], target: Target
+) -> tuple[Problem, Cut | None]:
+    """The group as a problem, and how its sum is cut."""
+    problem = problem_of(group, layouts)
+    parts = cut_of(problem, target)
+    merge_axes(problem, None if parts is None else parts[0])
+    return problem, parts
 
 
 def _replace(problem: Problem, number: int, made: object) -> None:

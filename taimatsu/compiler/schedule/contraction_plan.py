@@ -41,6 +41,7 @@ CHUNK_CYCLES = 20_000.0
 MOST_CHUNKS = 48
 TILES_TO_SHARE = 16  # fewer tiles than that are too few for many cores
 Size = Callable[[Index], int]
+Cut = tuple[Var, int]  # an axis of the reduction, and how many of its elements make a part
 
 
 @dataclass(eq=False)
@@ -54,7 +55,8 @@ class Plan:
         vectors: how many vectors a tile takes along the lane axis.
         packed: the operands (0, 1) that are copied into panels, and the axis along which these
             are cut: the lane axis, or one of ``factors``.
-        order: the reduction's axes, outermost first.
+        order: the reduction's axes, outermost first: as the sum is written, whatever layouts are,
+            so that a sum has the same bits wherever it is computed; but the lane axis is innermost.
         loops: the result's axes, in the order of the loops over tiles.
         blocks: by axis of the result, how many of its elements a chunk takes; in the order in
             which chunks follow one another, so that neighbours read the same rows.
@@ -74,7 +76,7 @@ class Plan:
     order: list[Var]
     loops: list[Var] = field(default_factory=list)
     blocks: dict[Var, int] = field(default_factory=dict)
-    split: tuple[Var, int] | None = None
+    split: Cut | None = None
     stages: dict[Var, int] = field(default_factory=dict)
     cycles: float = 0.0
 
@@ -85,7 +87,7 @@ class Plan:
         return self.factors.get(axis, 1)
 
 
-def plan(problem: Problem, target: Target) -> Plan:
+def plan(problem: Problem, target: Target, parts: Cut | None) -> Plan:
     """The plan that is estimated to be the fastest."""
     lanes = max(target.lanes(SIZES[problem.dtype]), 1)
     fixed = _Search(problem, target, lanes, _decisive).best(None)
@@ -94,7 +96,7 @@ def plan(problem: Problem, target: Target) -> Plan:
         lane = fixed.lane if fixed.across else None
         chosen = _Search(problem, target, lanes, hint).best((fixed.across, lane))
     chosen.order = fixed.order
-    chosen.split = _split(problem, fixed)
+    chosen.split = parts
     if chosen.split is not None:
         chosen.stages = _stages(problem, chosen, target)
     _loops(problem, chosen)
@@ -175,24 +177,11 @@ class _Search:
             found += [p for v in axes for p in self._across(v)]
         return min(found, key=lambda p: p.cycles)
 
-    def order(self, lane: Var | None) -> list[Var]:
-        """The reduction's axes as they follow one another in memory, the contiguous one inside."""
-
-        def reach(axis: Var) -> tuple[int, int]:
-            # The operand without vectors decides: packing puts the other one in this order.
-            strides = [
-                o.stride(axis).hint() if o.strides is not None else 0
-                for o in sorted(self.problem.operands, key=lambda o: lane in o.axes)
-            ]
-            return abs(next((s for s in strides if s), 0)), self.problem.reduced.index(axis)
-
-        return sorted(self.problem.reduced, key=lambda v: (-reach(v)[0], reach(v)[1]))
-
     # -- lanes along an axis of the result -------------------------------------------------
 
     def _along(self, lane: Var) -> Iterator[Plan]:
         tiles = list(self._tiles(lane))
-        order = self.order(lane)
+        order = list(self.problem.reduced)
         for ways in product(*[self._ways(o, lane) for o in self.problem.operands]):
             stall = sum(way.stall for way in ways)
             loads = (ways[0].load, ways[1].load)
@@ -379,7 +368,7 @@ class _Search:
                     if second is not None:
                         factors[second] = c
                     factors = {v: f for v, f in factors.items() if f > 1}
-                    order = [v for v in self.order(None) if v is not lane] + [lane]
+                    order = [v for v in self.problem.reduced if v is not lane] + [lane]
                     best = Plan(lane, True, self.lanes, factors, 1, {}, order, cycles=cycles)
         if best is not None:
             yield best
@@ -404,18 +393,21 @@ def _step(address: Index, axis: Var) -> Index | None:
 # -- cutting ---------------------------------------------------------------------------------
 
 
-def _split(problem: Problem, fixed: Plan) -> tuple[Var, int] | None:
-    """Whether a long sum with a small result is cut into parts; from constants alone."""
-    if any(v.extent.terms or v.extent == 0 for v in problem.axes) or not fixed.order:
+def cut_of(problem: Problem, target: Target) -> Cut | None:
+    """Whether a long sum with a small result is cut into parts.
+
+    It decides from constants, before axes are merged: so no size that comes from data and no layout
+    changes the order of summation.
+    """
+    if any(v.extent.terms or v.extent == 0 for v in problem.axes) or not problem.reduced:
         return None
     result = prod([v.extent.constant for v in problem.axes])
-    tiles = result / max(prod([fixed.step(v) for v in problem.axes]), 1)
-    open_axes = [v for v in fixed.order if v.extent.terms]
-    axis = open_axes[0] if open_axes else fixed.order[0]
-    if fixed.across and axis is fixed.lane:
-        return None
-    inner = prod([v.extent.constant for v in fixed.order if v is not axis and not v.extent.terms])
-    is_long = inner * _decisive(axis.extent) >= 4 * LONG_SUM
+    tiles = result / (target.lanes(SIZES[problem.dtype]) * (target.vector_registers - 4))
+    open_axes = [v for v in problem.reduced if v.extent.terms]
+    axis = open_axes[0] if open_axes else problem.reduced[0]
+    rest = [v for v in problem.reduced if v is not axis]
+    inner = max(1, prod([v.extent.constant for v in rest if not v.extent.terms]))
+    is_long = prod([_decisive(v.extent) for v in problem.reduced]) >= 4 * LONG_SUM
     few = tiles < TILES_TO_SHARE and (open_axes or is_long)
     if not few and not (is_long and result * SIZES[problem.dtype] <= MOST_PARTIAL):
         return None

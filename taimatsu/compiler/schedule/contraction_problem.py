@@ -216,7 +216,6 @@ def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
         memories,
         tuple(dict.fromkeys(s.node for s in group.stages if s.node is not None)),
     )
-    _merge_axes(problem)
     return problem
 
 
@@ -336,13 +335,18 @@ def _indices(node: Expression) -> list[Index]:
 # -- merging axes ----------------------------------------------------------------------------
 
 
-def _merge_axes(problem: Problem) -> None:
-    """Makes one axis of two that every access steps through as through one."""
+def merge_axes(problem: Problem, kept: Var | None) -> None:
+    """Makes one axis of two that every access steps through as through one; ``kept`` stays alone.
+
+    Of the reduction's axes only neighbours are merged: the order of summation stays.
+    """
     for axes in (problem.axes, problem.reduced):
         at = 0
         while at < len(axes):
             outer = axes[at]
-            inner = next((v for v in axes if v is not outer and _meet(problem, outer, v)), None)
+            others = axes[at + 1 : at + 2] if axes is problem.reduced else axes
+            free = [v for v in others if v is not outer and v is not kept]
+            inner = next((v for v in free if outer is not kept and _meet(problem, outer, v)), None)
             if inner is None:
                 at += 1
                 continue
