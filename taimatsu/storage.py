@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from typing import Any
 
 import numpy as np
+
+from taimatsu import forks
 
 OWN_MEMORY: set[type] = set()  # types of memory under buffers that nothing outside can see
 SNAPSHOT_LIMIT = 16 << 20  # bytes of visible memory that a recorded read copies
@@ -128,5 +129,4 @@ def _renew_lock() -> None:
     IN_FLIGHT.lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+forks.register(in_child=_renew_lock)

@@ -20,6 +20,7 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
+from taimatsu import forks
 from taimatsu.compiler.toolchain import fingerprint
 from taimatsu.config import config
 
@@ -262,7 +263,4 @@ def configured_cache() -> ObjectCache:
     return ObjectCache(folder, config.cache_size * MIB)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
-    )
+forks.register(_lock.acquire, _lock.release, _lock.release)

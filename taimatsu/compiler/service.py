@@ -26,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from taimatsu import forks
 from taimatsu.compiler.codegen.emit import FrameError, read_frame, write_frame
 from taimatsu.compiler.toolchain import llvmlite_folder
 
@@ -124,12 +125,7 @@ class CompileService:
         self._idle = idle
         self._exit_registered = False
         self._reset()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(
-                before=self._before_fork,
-                after_in_parent=self._after_fork_in_parent,
-                after_in_child=self._after_fork_in_child,
-            )
+        forks.register(self._before_fork, self._after_fork_in_parent, self._after_fork_in_child)
 
     def submit(
         self,

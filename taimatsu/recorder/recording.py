@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import operator
-import os
 import sys
 import threading
 from typing import Any
 
 import numpy as np
 
-from taimatsu import dtypes
+from taimatsu import dtypes, forks
 from taimatsu.errors import OperationError
 from taimatsu.ir.meta import meta as make_meta
 from taimatsu.recorder import state as state_module
@@ -320,7 +319,7 @@ def _before_fork() -> None:
             pass
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=LOCK.release, after_in_child=LOCK.release)
+forks.register(_before_fork, LOCK.release, LOCK.release, rank=forks.OUTERMOST)
 
 
 class Local(threading.local):

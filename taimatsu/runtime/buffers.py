@@ -23,6 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from taimatsu import forks
+
 ALIGNMENT = 64
 LARGE = 1 << 20  # from here on, a mapping for each block
 HUGE_PAGE = 2 << 20
@@ -217,9 +219,6 @@ def default_limit() -> int:
         return 1024 * MIB
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
-    )
+forks.register(_lock.acquire, _lock.release, _lock.release)
 
 pool = BufferPool(default_limit())

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from taimatsu import forks
 from taimatsu.runtime import elf
 from taimatsu.runtime.elf import LoadError
 
@@ -242,10 +243,7 @@ def _mprotect() -> Any:
 
 
 loader = Loader()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
-    )
+forks.register(_lock.acquire, _lock.release, _lock.release)
 
 
 def load(data: bytes) -> LoadedObject:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import os
 import struct
 import sys
 import threading
@@ -23,6 +22,7 @@ import weakref
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from taimatsu import forks
 from taimatsu.runtime.cores import allowed_processors, default_num_threads
 from taimatsu.runtime.loader import LoadedObject
 
@@ -416,9 +416,4 @@ def _after_fork_in_child() -> None:
     _state.lock = threading.RLock()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+forks.register(_before_fork, _after_fork_in_parent, _after_fork_in_child)

@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     map(
         frozenset,
         [
-            {"config", "errors", "version", "backends"},
+            {"config", "errors", "forks", "version", "backends"},
             {"dtypes", "shapes", "devices"},
             {"ir", "generator", "return_types"},
             {"storage", "compiler", "runtime"},
