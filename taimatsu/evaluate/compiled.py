@@ -44,7 +44,7 @@ Prepared = tuple[Plan, dict[str, Any]]  # a plan, and its code by object key
 
 _ABSENT = object()
 _lock = threading.RLock()
-_plans: OrderedDict[str, Prepared] = OrderedDict()
+_plans: OrderedDict[tuple[Target, str], Prepared] = OrderedDict()
 _loaded: dict[bytes, Any] = {}  # objects, by their bytes
 _shapes: dict[tuple, list[tuple]] = {}  # by what programs do: the shapes that came in
 
@@ -125,14 +125,16 @@ def _bound(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound:
     sizes = {slot: buffer.size for slot, buffer in buffers.items()}
     lowered = lower(graph, numbers, sizes, _varying(graph), _moving(graph, numbers))
     canonical = Canonical(graph, lowered)
-    found = _plans.get(canonical.text)
+    target = Target.host()
+    key = (target, canonical.text)
+    found = _plans.get(key)
     if found is None:
-        found = _planned(graph, lowered, canonical)
-        _plans[canonical.text] = found
+        found = _planned(graph, lowered, canonical, target)
+        _plans[key] = found
         if len(_plans) > PLANS:
             _plans.popitem(last=False)
     else:
-        _plans.move_to_end(canonical.text)
+        _plans.move_to_end(key)
     plan, functions = found
     STATISTICS.bindings += 1
     bound = Bound(
@@ -149,9 +151,8 @@ def _bound(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound:
     return bound
 
 
-def _planned(graph: Graph, lowered: Lowered, canonical: Canonical) -> Prepared:
+def _planned(graph: Graph, lowered: Lowered, canonical: Canonical, target: Target) -> Prepared:
     """A structure's plan and code: from the disk cache, else from the compiler."""
-    target = Target.host()
     REPORT.say("record", str(graph))
     key = plan_key(canonical.text, target)
     if not explain.is_watched() and not any(map(REPORT.wants, COMPILER_TOPICS)):
