@@ -51,11 +51,11 @@ def assert_all(compare: Any, want: list, got: list) -> None:
 
 
 def run_eagerly(program: Program) -> list:
-    config.eager = True
+    before, config.eager = config.eager, True
     try:
         return program.run(taimatsu)
     finally:
-        config.eager = False
+        config.eager = before
         recorder.flush()
 
 
