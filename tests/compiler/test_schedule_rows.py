@@ -134,6 +134,24 @@ def test_long_reductions_are_divided(op: str, shape: tuple) -> None:
     assert all(np.array_equal(r, results[0]) for r in results)
 
 
+@pytest.mark.parametrize("columns", [200, 1024])
+def test_sums_of_long_columns_are_divided(columns: int) -> None:
+    def write(b: Any, s: Any) -> list[Stage]:
+        x, y = s.window(0), s.window(1)
+        n, k = x.shape
+        products = b.reduce("add", [k], [n], "float32", lambda i, r: x[*r, *i] * y[*r, *i])
+        return [products, b.reduce("add", [k], [n], "float32", lambda i, r: x[*r, *i])]
+
+    given = {0: numbers(1500, columns), 1: numbers(1500, columns)}
+    results = []
+    for threads in (1, 2, 3):
+        made = check(write, given, tolerance=1e-3, threads=threads)
+        results.append(made.values)
+    assert len(made.groups) == 1
+    assert len(made.launches) == 2
+    assert all(np.array_equal(a, b) for r in results for a, b in zip(r, results[0], strict=True))
+
+
 def test_sums_are_as_exact_as_pairwise_ones() -> None:
     x = RNG.random(3_000_000, np.float32)
     exact = x.astype(np.float64).sum()
@@ -305,6 +323,7 @@ def test_symbolic_extents() -> None:
         (softmax(1), (1000,)),
         (norm, (100,)),
         (reduction("add", (0,)), (40,)),
+        (reduction("add", (0,)), (4096,)),
         (reduction("add", (0,)), ()),
         (reduction("add", (0, 1)), (33,)),
         (reduction("add", (0, 2)), (3, 17)),

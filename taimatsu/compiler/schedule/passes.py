@@ -22,6 +22,9 @@ from taimatsu.ir.stages import Stage
 
 GATHER = 0.6  # what a lane of a gather costs, as a part of a whole vector's load
 ACROSS = 14.0  # what combining lanes costs, in loads of vectors
+COPIES = 8  # vectors of rows that are done at once, at most
+ACCUMULATORS = 8  # vectors of them that are kept
+WRITTEN_OUT = 96.0  # operations of all of them
 UNKNOWN = 256  # what an extent that comes from data is taken for
 
 
@@ -61,10 +64,6 @@ class Pass:
         (piece,) = self.pieces
         form = piece.coordinates[piece.stage.scan_axis]
         return next(v for v in piece.axes if form.coefficient(v))
-
-    def without_axes(self) -> Pass:
-        """The same as a pass of rows of their own."""
-        return Pass("plain", (), self.reduced, [])
 
     def along(self, nest: Nest, axes: Axes, width: int) -> Var | None:
         """Of the kept axes, one to go along in vectors; None: the reduced ones."""
@@ -167,6 +166,31 @@ def chosen_row(nest: Nest, passes: list[Pass], width: int) -> Var | None:
             lanes[row] = lanes.get(row, 0.0) + volume * price / _filled(extents[row], width)
     best = min(lanes, key=lambda v: lanes[v], default=None)
     return best if best is not None and lanes[best] < inner else None
+
+
+def copies_of(passes: list[Pass], along: Var, width: int) -> int:
+    """How many vectors of rows are done at once along an axis."""
+    pieces = [p for step in passes for p in step.pieces]
+    if any(p.kind == "scan" or (p.axes and p.place is None) for p in pieces):
+        return 1  # each would take scratch memory of its own
+    return min([copies_within(step, along, width) for step in passes], default=1)
+
+
+def copies_within(step: Pass, along: Var, width: int) -> int:
+    """The same for one pass: accumulators stay in registers, code stays short.
+
+    Many rows at once read memory in long pieces.
+    """
+    costs = operations(step.roots)
+    known = along.extent.constant if along.extent.is_constant else COPIES * width
+    copies = COPIES
+    while copies > 1 and (
+        known < copies * width
+        or len(step.reductions) * copies > ACCUMULATORS
+        or costs * copies > WRITTEN_OUT
+    ):
+        copies //= 2
+    return copies
 
 
 def _volume(axes: tuple[Var, ...]) -> float:

@@ -27,7 +27,7 @@ from taimatsu.compiler.schedule.frame import (
     serial_loop,
     vector_loop,
 )
-from taimatsu.compiler.schedule.passes import Pass
+from taimatsu.compiler.schedule.passes import Pass, copies_within
 from taimatsu.compiler.schedule.pointwise import unroll_of
 from taimatsu.compiler.schedule.reduction import Accumulator, each_copy
 from taimatsu.ir.expression import Expression, load, walk
@@ -61,23 +61,6 @@ def strips(
     if rest != 0:
         made += strip(begin, 1, rest)
     return made
-
-
-def copies_of(passes: list[Pass], along: Var, width: int) -> int:
-    """How many vectors of rows are done at once."""
-    costs = sum(operations(step.roots) for step in passes)
-    stored = any(step.kind == "scan" or _has_arrays(step) for step in passes)
-    if stored or costs > 12:
-        return 1
-    known = along.extent.constant if along.extent.is_constant else 4 * width
-    copies = 4
-    while copies > 1 and known < copies * width:
-        copies //= 2
-    return copies
-
-
-def _has_arrays(step: Pass) -> bool:
-    return any(p.axes for p in step.pieces)
 
 
 @dataclass(eq=False)
@@ -459,7 +442,8 @@ class Row:
             for p in step.reductions
         }
         last = axes.loops[-1]
-        kind = "unroll" if known_points(axes.loops) <= SMALL_DOMAIN else "serial"
+        fixed = all(self._extent(v).is_constant for v in axes.loops)
+        kind = "unroll" if fixed and known_points(axes.loops) <= SMALL_DOMAIN else "serial"
 
         def innermost(at: Values, begin: Index, extent: Index) -> list[Statement]:
             return serial_loop(extent, lambda k: point({**at, last: begin + k}), "k", kind)
@@ -494,7 +478,7 @@ class Row:
                 axes.loops, lambda at: self._along_vectors(step, composed(axes.values, at))
             )
         others = [v for v in axes.loops if v is not along]
-        copies = copies_of([step.without_axes()], along, self.width)
+        copies = copies_within(step, along, self.width)
 
         def strip(at: Values, begin: Index, copies: int, extent: Index) -> list[Statement]:
             values = {**self.values, **composed(axes.values, {**at, along: begin})}

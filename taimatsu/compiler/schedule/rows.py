@@ -28,8 +28,8 @@ from taimatsu.compiler.schedule.frame import (
     chunked,
     serial_loop,
 )
-from taimatsu.compiler.schedule.passes import Pass
-from taimatsu.compiler.schedule.row import Lanes, Row, copies_of, strips
+from taimatsu.compiler.schedule.passes import Pass, copies_of
+from taimatsu.compiler.schedule.row import Lanes, Row, strips
 from taimatsu.ir.index import Index, Var, index
 from taimatsu.ir.loops import Statement
 

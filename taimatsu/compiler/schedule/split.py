@@ -27,22 +27,20 @@ from taimatsu.compiler.schedule.common import (
 )
 from taimatsu.compiler.schedule.frame import CHUNK_WORK, part
 from taimatsu.compiler.schedule.overwriting import keep
-from taimatsu.compiler.schedule.passes import Pass
+from taimatsu.compiler.schedule.passes import Pass, copies_of
 from taimatsu.ir.expression import Expression, load, substitute
 from taimatsu.ir.index import Index, Var, ceil_div, index
 from taimatsu.ir.loops import row_major
 from taimatsu.ir.stages import Stage
 
 ENOUGH = 16  # rows (or vectors of rows) that keep all threads busy
+PIECES = 4  # of a row of memory that are read one after the other within a chunk
 EVEN = 1024  # chunks of single values are a multiple of this
 
 
 def divided(nest: Nest, passes: list[Pass], along: Var | None, width: int) -> list[Nest] | None:
     """The nests to carry out instead, or None where rows are short, or many."""
-    units = known_points(nest.rows)
-    if along is not None:
-        units = units // known_points([along]) * -(-known_points([along]) // width)
-    if units >= ENOUGH:
+    if _units(nest, passes, along, width) >= ENOUGH:
         return None
     for k, step in enumerate(passes):
         if step.kind != "plain" or not step.reductions or any(p.divided for p in step.pieces):
@@ -52,6 +50,21 @@ def divided(nest: Nest, passes: list[Pass], along: Var | None, width: int) -> li
         if work * known_points(step.domain) > 2 * CHUNK_WORK:
             return _Cut(nest, passes, k, work).nests()
     return None
+
+
+def _units(nest: Nest, passes: list[Pass], along: Var | None, width: int) -> int:
+    """How many parts there are that threads can share without a division.
+
+    Rows in lanes whose values are gone through once count by how much of memory is read in one
+    piece: fewer, longer pieces are faster, and a division makes that possible.
+    """
+    units = known_points(nest.rows)
+    if along is None:
+        return units
+    lanes = known_points([along])
+    if sum(1 for step in passes if known_points(step.domain) > lanes) > 1:
+        return units // lanes * -(-lanes // width)
+    return units // lanes * -(-lanes // (PIECES * width * copies_of(passes, along, width)))
 
 
 class _Cut:
