@@ -221,8 +221,10 @@ def _varying(graph: Graph) -> frozenset[tuple[int, int]]:
         skeleton.append("write" if node.is_write else node.operation.name)
         for operand in node.operands:
             if type(operand) is Operand:
-                skeleton.append((operand.value, operand.meta.ndim, operand.meta.dtype.name))
-                if operand.value in slots:
+                came_in = operand.value in slots
+                described = operand.meta
+                skeleton.append((operand.value, described.ndim, described.dtype.name, came_in))
+                if came_in:
                     shapes.append((slots[operand.value], tuple(operand.meta.shape)))
     key = tuple(skeleton)
     present = tuple(shapes)

@@ -22,6 +22,7 @@ from taimatsu.recorder.state import State, program_for
 from taimatsu.recorder.tape import LOCK, RUNNING, Tape
 from taimatsu.storage import Storage, is_exposed
 
+PATIENCE = 1  # graphs that must die unasked before a state recomputes
 PATIENCE_LIMIT = 1024
 
 
@@ -35,7 +36,7 @@ class Habit:
 
     def __init__(self) -> None:
         self.unasked = 0
-        self.patience = 1
+        self.patience = PATIENCE
 
 
 def habit_of(final: State) -> Habit:
@@ -141,8 +142,8 @@ def may_recompute(
     """Whether a recording may leave ``saved`` unwritten: backward does not seem to come, and what
     it would be computed from stays as it is until somebody writes there.
     """
-    habit = final.memo.get("habit")
-    if habit is None or habit.unasked < habit.patience or old or config.eager:
+    habit = habit_of(final)
+    if habit.unasked < habit.patience or old or config.eager:
         return False
     inputs = program_for(final, saved).inputs
     return not any(is_exposed(items[slot]) for slot in inputs)

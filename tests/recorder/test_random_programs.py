@@ -15,6 +15,8 @@ from recorder.programs import KINDS, Program
 import taimatsu
 from taimatsu import recorder
 from taimatsu.config import config
+from taimatsu.recorder import recipe
+from taimatsu.recorder.recording import _roots
 
 SEEDS = range(100)
 # Bit for bit holds for first gradients; second ones agree but for the rounding of their sums.
@@ -103,6 +105,27 @@ def test_a_flush_anywhere_changes_no_bit(seed: int) -> None:
                 recorder.flush()
 
         assert_all(same, want, program.run(taimatsu, flush_after))
+
+
+@pytest.mark.parametrize("seed", range(5000, 5040))
+@pytest.mark.parametrize("second", [True, False])
+def test_computing_again_changes_no_bit(
+    seed: int, second: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States recompute from their first graph on, backward or not."""
+    program = Program(seed) if second else Program(seed, kinds=FIRST_ORDER)
+    often = random.Random(seed).choice([1, 2, 3])
+
+    def flush(number: int) -> None:
+        if number % often == 0:
+            recorder.flush()
+
+    want = program.run(taimatsu, flush)
+    monkeypatch.setattr(recipe, "PATIENCE", 0)
+    _roots.clear()
+    assert_all(same, want, program.run(taimatsu, flush))
+    monkeypatch.undo()
+    _roots.clear()
 
 
 @pytest.mark.parametrize("seed", range(2000, 2020))
