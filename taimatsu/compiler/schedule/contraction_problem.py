@@ -19,6 +19,9 @@ from taimatsu.ir.index import Index, Quotient, Remainder, Var, index
 from taimatsu.ir.loops import Buffer
 from taimatsu.ir.stages import Stage, loads
 
+MOST_TAPS = 11  # of a window along an axis; what slides further is an image
+LEAST_CHANNELS, MOST_CHANNELS = 8, 32  # that are summed one after the other
+
 
 class Memories:
     """The flat buffers of a group's kernels; windows and updates of one place share one."""
@@ -179,6 +182,7 @@ def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
     memories = Memories(layouts)
     factors = _factors(main)
     parts = _axes_in_parts(group)
+    channels = _channels(main, parts)
     values_of: dict[object, Index | int] = {v: at for v, (_, at) in parts.items()}
     done: dict[Expression, Expression] = {}
     assert main.value is not None
@@ -205,9 +209,13 @@ def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
         address = memories.address(stage, where)
         assert isinstance(address, Index)
         outputs.append(Output(stage, values[stage], memories.buffer(stage), address))
+    reduced = [p for v in main.reduce_axes for p in parts.get(v, ([v], None))[0]]
+    if channels is not None:
+        inner = parts.get(channels, ([channels], None))[0][-1]
+        reduced = [v for v in reduced if v is not inner] + [inner]
     problem = Problem(
         [p for v in main.axes for p in parts.get(v, ([v], None))[0]],
-        [p for v in main.reduce_axes for p in parts.get(v, ([v], None))[0]],
+        reduced,
         (operand_of(done[factors[0]]), operand_of(done[factors[1]])),
         product,
         sums,
@@ -243,6 +251,32 @@ def _axes_in_parts(group: Group) -> Parts:
         if digits is not None:
             found[axis] = digits
     return found
+
+
+def _channels(main: Stage, parts: Parts) -> Var | None:
+    """The axis of a reduction whose elements (or blocks of them) are summed within each tap of a
+    window: a block is on one line where channels are innermost, and few lines where they are not.
+    """
+    taps: set[Var] = set()
+    for node in loads(main):
+        for c in node.detail[1]:
+            met = [v for v in c.variables() if v.extent != 1] if type(c) is Index else []
+            taps |= {v for v in met if len(met) > 1}
+    short = [v for v in main.reduce_axes if v in taps]
+    if not short or any(v.extent.terms or v.extent.constant > MOST_TAPS for v in short):
+        return None
+    for axis in main.reduce_axes:
+        if axis in taps or axis in parts or axis.extent.terms:
+            continue
+        size = axis.extent.constant
+        fitting = [n for n in range(LEAST_CHANNELS, MOST_CHANNELS + 1) if size % n == 0]
+        if size > MOST_CHANNELS:
+            digits = _digits(axis, [fitting[-1]]) if fitting else None
+            if digits is None:
+                return None
+            parts[axis] = digits
+        return axis
+    return None
 
 
 def _divided(coordinate: Index) -> Iterator[tuple[Var, int]]:
