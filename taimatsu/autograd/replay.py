@@ -184,16 +184,41 @@ def _reach(state: State, root: int, freed: frozenset) -> Plan | None:
     return Plan(tuple(ends), frozenset(walked), tuple(dict.fromkeys(saved)), tuple(owners.values()))
 
 
+_launched: set[int] = set()  # outlines of the states at which a backward's end is carried out
+OUTLINES = 4096  # that are remembered
+
+
 def soft_point(recording: Any) -> None:
     """The end of a backward: recording goes on to the optimizer's step, if one follows.
 
-    Where another backward came first (gradient accumulation), the next pass through the same
-    state is carried out here.
+    Where another backward came first (gradient accumulation, updates by hand), this one is carried
+    out, and so are later ones that end after the same operations as that one, of whatever shapes.
     """
     state = recording.state
-    if state.memo.get("launch"):
+    if _outline(state) in _launched:
         recording.run()
         return
     if recording.soft is not None and recording.soft is not state:
-        recording.soft.memo["launch"] = True
+        if len(_launched) >= OUTLINES:
+            _launched.clear()
+        _launched.add(_outline(recording.soft))
+        recording.run()
+        return
     recording.soft = state
+
+
+def _outline(state: State) -> int:
+    """A hash of the operations that led to a state, without their shapes."""
+    path = []
+    found: int | None = None
+    at: State | None = state
+    while at is not None and found is None:
+        path.append(at)
+        found = at.memo.get("outline")
+        at = at.parent
+    outline = 0 if found is None else found
+    for step in reversed(path if found is None else path[:-1]):
+        name = "" if step.operation is None else step.operation.name
+        outline = hash((outline, step.kind, name))
+    state.memo["outline"] = outline
+    return outline

@@ -126,6 +126,7 @@ class _Lowering:
     def run(self) -> Lowered:
         for slot, value in self.graph.inputs.items():
             self._enter(slot, value)
+        self._name_extents()
         for node in self.graph.nodes:
             self.builder.node = node
             if node.is_write:
@@ -144,6 +145,16 @@ class _Lowering:
         memory = Memory(Cell(slot), _dtype(self.graph.given[slot].meta))
         self.values[value] = memory
         self.cells[slot] = memory
+
+    def _name_extents(self) -> None:
+        """Makes the symbols of what comes in: sizes among attributes may be met before it is read."""
+        entered = dict(self.values)
+        for node in self.graph.nodes:
+            for operand in node.operands:
+                if type(operand) is Operand and operand.value in entered:
+                    memory = entered[operand.value]
+                    assert isinstance(memory, Memory)
+                    self._extents(memory.cell, operand.meta)
 
     def _symbol(self, size: int) -> Index:
         if size < 2 or size in self.fixed:

@@ -123,6 +123,8 @@ class Mapping:
         return best
 
     def __call__(self, where: Sequence[Any]) -> tuple[Any, ...]:
+        if 0 in self.hints:  # nothing is ever read
+            return tuple([index(0)] * len(self.order))
         if self.direct:
             found: list[Any] = [index(b) for b in self.base]
             for d, c in zip(self.along, where, strict=True):

@@ -46,7 +46,9 @@ class Builder:
 
     def __init__(self, symbols: dict[int, Symbol] | None = None) -> None:
         self.stages: list[Stage] = []
-        self.symbols = symbols or {}  # by the value that they have in this program
+        self.symbols = (
+            {} if symbols is None else symbols
+        )  # by the value that they have in this program
         self.node: Any = None  # the graph's node that is being lowered
         self.settle: Callable[[Expression], int | None] | None = None  # what ``settled`` asks
         self._axes = 0

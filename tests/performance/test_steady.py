@@ -181,7 +181,8 @@ def outputs(count: int) -> Loop:
 
 def encodings(count: int) -> Loop:
     """``x + pe[:, :t]``, a length that was never there before in each iteration"""
-    pe = torch.arange(count, dtype=torch.float32).reshape(1, -1, 1)
+    # One more than is ever taken: a slice of all is no slice, and another program.
+    pe = torch.arange(count + 1, dtype=torch.float32).reshape(1, -1, 1)
     last: list[float] = []
 
     def step(i: int) -> None:
