@@ -26,7 +26,7 @@ from taimatsu import forks
 from taimatsu.runtime.cores import allowed_processors, default_num_threads
 from taimatsu.runtime.loader import LoadedObject
 
-SPIN_SECONDS = 30e-6  # before a thread without work goes to sleep
+SPIN_SECONDS = 200e-6  # before a thread without work goes to sleep: what Python takes for a step
 CROWDED_SPIN_SECONDS = 2e-6  # the same where threads outnumber processors
 MOST_CHUNKS = 2**32 - 1
 MOST_THREADS = 1024
