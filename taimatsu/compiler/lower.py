@@ -147,7 +147,7 @@ class _Lowering:
         self.cells[slot] = memory
 
     def _name_extents(self) -> None:
-        """Makes the symbols of what comes in: sizes among attributes may be met before it is read."""
+        """Makes the symbols of what comes in, also for sizes met before they are read."""
         entered = dict(self.values)
         for node in self.graph.nodes:
             for operand in node.operands:

@@ -1,10 +1,10 @@
 """What an operation's ``lower`` rule writes with: makes stages and expressions.
 
 A rule gets the builder, then its inputs, then its attributes by name. A tensor comes as a ``View``
-(``x.shape``, ``x.dtype``, ``x[i, j]``), a Python number as an ``Expression`` that is read at launch,
-an absent input as None. Extents are indices: an int where the size is known now, a symbol where it
-comes from data. Rules compute with them (``x.shape[0] * 2``); where one must know the number it
-asks ``b.known``.
+(``x.shape``, ``x.dtype``, ``x[i, j]``), a Python number as an ``Expression`` that is read at
+launch, an absent input as None. Extents are indices: an int where the size is known now, a symbol
+where it comes from data. Rules compute with them (``x.shape[0] * 2``); where one must know the
+number it asks ``b.known``.
 
     def lower(self, b, input, *, dim):          # a softmax without care for overflow
         e = b.map(input.shape, input.dtype, lambda *i: b.exp(input[i]))
