@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
+from math import gcd
 from typing import Any
 
 Atom = Any  # Var | Symbol | Quotient | Remainder | Minimum | Product
@@ -282,6 +283,10 @@ class Index:
             return whole
         if is_below(rest, other):
             return whole
+        digits = _digits(rest, other)
+        if digits is not None:
+            unit, high, _ = digits
+            return whole + high // (other.constant // unit)
         return whole + Index(((Quotient(rest, other), 1),), 0)
 
     def __mod__(self, other: Index | Var | int) -> Index:
@@ -295,6 +300,10 @@ class Index:
             return rest
         if is_below(rest, other):
             return rest
+        digits = _digits(rest, other)
+        if digits is not None:
+            unit, high, low = digits
+            return high % (other.constant // unit) * unit + low
         return Index(((Remainder(rest, other), 1),), 0)
 
     # -- use -------------------------------------------------------------------------------
@@ -499,6 +508,19 @@ def _divide(value: Index, divisor: Index) -> tuple[Index, Index]:
     if low is None or low < 0:
         return index(0), value
     return whole, rest
+
+
+def _digits(value: Index, divisor: Index) -> tuple[int, Index, Index] | None:
+    """``value`` as ``unit * high + low`` with ``low`` below a unit that divides the divisor."""
+    if divisor.terms or divisor.constant <= 0:
+        return None
+    units = {gcd(factor, divisor.constant) for _, factor in value.terms}
+    for unit in sorted(units - {1, divisor.constant}, reverse=True):
+        high = Index(tuple([(a, f // unit) for a, f in value.terms if f % unit == 0]), 0)
+        rest = Index(tuple([(a, f) for a, f in value.terms if f % unit]), value.constant % unit)
+        if is_below(rest, unit):
+            return unit, high + value.constant // unit, rest
+    return None
 
 
 def _divide_symbolic(value: Index, divisor: Index) -> tuple[Index, Index]:

@@ -191,6 +191,10 @@ def test_equality_is_by_structure_and_not_by_order() -> None:
         (lambda i, j, n, m: minimum(i, m - 1), lambda i, j, n, m: i),
         (lambda i, j, n, m: minimum(n // 8 * 8, n), lambda i, j, n, m: n // 8 * 8),
         (lambda i, j, n, m: (j * 6 + 8) // 4, lambda i, j, n, m: j + 2 + j * 2 // 4),
+        (lambda i, j, n, m: (i * 256 + j % 256) // 32768, lambda i, j, n, m: i // 128),
+        (lambda i, j, n, m: (i * 256 + j % 256) % 32768 // 256, lambda i, j, n, m: i % 128),
+        (lambda i, j, n, m: (i * 256 + j % 256) % 32768 % 256, lambda i, j, n, m: j % 256),
+        (lambda i, j, n, m: (i * 12 + 9) % 30, lambda i, j, n, m: (i * 4 + 3) % 10 * 3),
         (lambda i, j, n, m: j - j, lambda i, j, n, m: index(0)),
     ],
 )
