@@ -15,7 +15,7 @@ from math import prod
 
 from taimatsu.compiler.groups import Group, Layout, ordered_layout
 from taimatsu.ir.expression import Expression, walk
-from taimatsu.ir.index import Index, Quotient, Remainder, Var
+from taimatsu.ir.index import Index, Quotient, Remainder, Var, index
 from taimatsu.ir.stages import Stage, loads
 from taimatsu.ir.target import Target
 
@@ -106,7 +106,7 @@ class _Wishes:
         """Dimensions of a stage and of what it loads that are stepped through together."""
         dimensions = {v: d for d, v in enumerate(stage.axes)} if stage.kind != "scatter" else {}
         for d, coordinate in enumerate(where):
-            met = [dimensions[v] for v in _variables(coordinate) if v in dimensions]
+            met = [dimensions[v] for v in _stepping(coordinate) if v in dimensions]
             if len(met) != 1 or source.shape[d] == 1:
                 continue
             for there in self.stands.get((source, d), {(source, d)}):
@@ -202,6 +202,17 @@ def _variables(coordinate: Index | Expression) -> set[Var]:
         elif node.op == "load":
             for c in node.detail[1]:
                 found |= _variables(c) if isinstance(c, Index) else set()
+    return found
+
+
+def _stepping(coordinate: Index | Expression) -> set[Var]:
+    """The variables of which neighbours have neighbouring coordinates; all of a computed one."""
+    if not isinstance(coordinate, Index):
+        return _variables(coordinate)
+    found: set[Var] = set()
+    for atom, factor in coordinate.terms:
+        if abs(factor) == 1 and type(atom) is not Quotient:
+            found |= index(atom).variables()
     return found
 
 

@@ -91,6 +91,29 @@ def test_what_is_seen_from_outside_keeps_its_order():
     assert chosen[stages[3]].strides[1] == 1
 
 
+def test_a_wish_for_joined_dimensions_is_none_for_their_outer_parts():
+    """Attention: heads of joined features; neither heads nor samples are innermost."""
+    b = Builder()
+    x, w, v = window([1024, 256]), window([256, 256]), window([256, 256])
+    q = b.reduce("add", [1024, 256], [256], "float32", lambda i, r: x[i[0], r[0]] * w[r[0], i[1]])
+    k = b.reduce("add", [1024, 256], [256], "float32", lambda i, r: x[i[0], r[0]] * v[r[0], i[1]])
+    scores = b.reduce(
+        "add",
+        [8, 8, 128, 128],
+        [32],
+        "float32",
+        lambda i, r: (
+            q[128 * i[0] + i[2], 32 * i[1] + r[0]] * k[128 * i[0] + i[3], 32 * i[1] + r[0]]
+        ),
+    )
+    weights = b.map(scores.shape, "float32", lambda *i: b.exp(scores[i]))
+    stages = [q, k, scores, weights]
+    groups = [alone("loops" if s is weights else "contraction", s) for s in stages]
+    chosen = choose(groups, [], TARGET)
+    for stage in (scores, weights):
+        assert chosen[stage].strides[:2] == row_major(stage.shape)[:2], stage
+
+
 def test_products_and_maps_alone_stay_in_row_major_order():
     b = Builder()
     x, w = window([64, 64]), window([64, 64])
