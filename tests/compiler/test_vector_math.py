@@ -245,6 +245,20 @@ def test_powers_of_two_are_exact(dtype: Any) -> None:
     assert_bits(computed("host", "log2", powers), exponents)
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["exp", "exp2"])
+def test_underflow(name: str, dtype: Any, machine: str) -> None:
+    deep = {"exp": (-104.0, -745.2), "exp2": (-150.0, -1075.0)}[name][dtype is np.float64]
+    near = [np.nextafter(dtype(deep), dtype(deep + side)) for side in (-1, 0, 1)]
+    x = filled(np.array([-INF, *near, *np.linspace(deep - 3, deep + 30, 60)]), dtype)
+    with np.errstate(under="ignore"):
+        want = getattr(np, name)(x.astype(np.longdouble)).astype(dtype)
+    got = computed(machine, name, x)
+    assert np.array_equal(got == 0, want == 0)
+    assert np.max(np.abs(got - want)) <= 2 * np.finfo(dtype).smallest_subnormal + 1e-6 * want.max()
+
+
 # -- two arguments ---------------------------------------------------------------------------
 
 

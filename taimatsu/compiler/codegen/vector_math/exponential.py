@@ -24,6 +24,9 @@ from taimatsu.compiler.codegen.vector_math.lanes import (
 # Beyond these, exp has underflowed to zero, or overflowed even when it is halved.
 EXP_LOW = {32: -105.0, 64: -746.0}
 EXP_HIGH = {32: 92.0, 64: 712.0}
+# Powers of numbers below these round to zero.
+EXP_ZERO = {32: -104.0, 64: -745.2}
+EXP2_ZERO = {32: -150.0, 64: -1075.0}
 LOG2_E = 1.4426950408889634
 
 
@@ -72,6 +75,15 @@ def exp_parts(x: Lanes, rest: Lanes | None = None, precision: str | None = None)
     return Power(n, r + (tail + left.times_plus(r + tail, left)))
 
 
+def _unless_zero(x: Lanes, below: dict[int, float], factor: Lanes) -> Lanes:
+    """The factor, or zero where the power of x rounds to zero.
+
+    Processors take a hundred cycles and more where a product underflows: masked elements of
+    attention, which are -inf, would all do so.
+    """
+    return (x < below[x.bits]).where(0.0, factor)
+
+
 def bounded(x: Lanes) -> Lanes:
     return x.at_least(EXP_LOW[x.bits]).at_most(EXP_HIGH[x.bits])
 
@@ -79,17 +91,18 @@ def bounded(x: Lanes) -> Lanes:
 @function
 def exp(x: Lanes) -> Lanes:
     """The exponential function."""
-    return exp_parts(bounded(x)).value()
+    power = exp_parts(bounded(x))
+    return scale(_unless_zero(x, EXP_ZERO, power.fraction + 1), power.exponent.value)
 
 
 @function
 def exp2(x: Lanes) -> Lanes:
     """2 to the power of x; exact for integers."""
     low, high = (-151.0, 130.0) if x.bits == 32 else (-1076.0, 1026.0)
-    x = x.at_least(low).at_most(high)
-    n = nearest(x)
-    r = x - n
-    return scale((r * polynomial(r, tables.EXP2[x.precision])) + 1, n)
+    inside = x.at_least(low).at_most(high)
+    n = nearest(inside)
+    r = inside - n
+    return scale(_unless_zero(x, EXP2_ZERO, r * polynomial(r, tables.EXP2[x.precision]) + 1), n)
 
 
 def _expm1_parts(x: Lanes) -> tuple[Whole, Lanes]:
