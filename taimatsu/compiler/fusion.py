@@ -23,7 +23,7 @@ LARGEST_VALUE = 256  # nodes of a stage's expression
 LARGEST_KERNEL = 1024  # nodes of a group's expressions
 CHEAP = 4.0  # additions for each element that are done again rather than stored and loaded
 ROW_LIMIT = 1 << 15  # elements of a row that is kept near the core
-TOGETHER = 16  # rows that lie across memory are done together, in the lanes of vectors
+TOGETHER = 64  # rows that lie across memory are done together, in the lanes of vectors
 SMALL = 1 << 12  # elements that one core is done with before others could join in
 SHARED = 4  # what is read for so many elements each is read by all in the same loops
 
@@ -396,7 +396,7 @@ class _Fusion:
             return ""
         if inner * together > ROW_LIMIT:
             return f"rows of {inner} elements are too long to stay near the core"
-        if lines < 16 * together:
+        if lines < 4 * max(together, 4):
             return f"{lines} rows are too few to share"
         return ""
 

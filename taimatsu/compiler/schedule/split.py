@@ -34,6 +34,7 @@ from taimatsu.ir.loops import row_major
 from taimatsu.ir.stages import Stage
 
 ENOUGH = 16  # rows (or vectors of rows) that keep all threads busy
+FEW = 16  # values that are gone through again without much ado
 PIECES = 4  # of a row of memory that are read one after the other within a chunk
 EVEN = 1024  # chunks of single values are a multiple of this
 
@@ -62,7 +63,7 @@ def _units(nest: Nest, passes: list[Pass], along: Var | None, width: int) -> int
     if along is None:
         return units
     lanes = known_points([along])
-    if sum(1 for step in passes if known_points(step.domain) > lanes) > 1:
+    if sum(1 for step in passes if known_points(step.domain) > FEW) > 1:
         return units // lanes * -(-lanes // width)
     return units // lanes * -(-lanes // (PIECES * width * copies_of(passes, along, width)))
 
