@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterable
 
 from taimatsu.compiler.groups import Group
 from taimatsu.compiler.inline import NotInlinedError, cost, inlined, size_hint
-from taimatsu.compiler.meeting import beside, has_loops, is_one_pass, meeting, own_place, wide
+from taimatsu.compiler.meeting import (
+    beside,
+    has_loops,
+    is_one_pass,
+    meeting,
+    own_place,
+    reads_windows,
+    wide,
+)
 from taimatsu.ir.expression import Expression, walk
 from taimatsu.ir.index import Index, Var
 from taimatsu.ir.stages import Stage, loads
@@ -23,6 +31,7 @@ LARGEST_VALUE = 256  # nodes of a stage's expression
 LARGEST_KERNEL = 1024  # nodes of a group's expressions
 CHEAP = 4.0  # additions for each element that are done again rather than stored and loaded
 ROW_LIMIT = 1 << 15  # elements of a row that is kept near the core
+WINDOW_LIMIT = 1 << 9  # the same where windows slide over it: channels may be innermost
 TOGETHER = 64  # rows that lie across memory are done together, in the lanes of vectors
 SMALL = 1 << 12  # elements that one core is done with before others could join in
 SHARED = 4  # what is read for so many elements each is read by all in the same loops
@@ -394,6 +403,8 @@ class _Fusion:
         lines = size_hint(rows)
         if inner * lines <= SMALL:
             return ""
+        if inner > WINDOW_LIMIT and reads_windows(group, stage):
+            return f"rows of {inner} elements are too long to slide windows over"
         if inner * together > ROW_LIMIT:
             return f"rows of {inner} elements are too long to stay near the core"
         if lines < 4 * max(together, 4):

@@ -95,6 +95,16 @@ def has_loops(group: Group, stage: Stage, rows: tuple[Var, ...]) -> bool:
     return domain is not None and any(_domain(s, own) == domain for s, own in group.rows.items())
 
 
+def reads_windows(group: Group, stage: Stage) -> bool:
+    """Whether a stage reads members elsewhere than at variables of its own: windows, halos."""
+    return any(
+        type(c) is Index and not c.is_constant and plain(c) is None
+        for node in loads(stage)
+        if node.detail[0] in group.rows
+        for c in node.detail[1]
+    )
+
+
 def _domain(stage: Stage, rows: tuple[Var, ...]) -> list[Index] | None:
     """The extents of a stage's loops inside of a row; None if it cannot share them."""
     kept, over = _inside(stage, rows), wide(stage.reduce_axes)

@@ -35,7 +35,7 @@ def carried_out(executor: StageExecutor, function: Callable[[], Any]) -> list[Gr
     groups = executor.groups
     assert executor.lowered == 1
     for value, want in zip([first, *[t.numpy() for t in got[1:]]], wanted, strict=True):
-        np.testing.assert_allclose(value, want, rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(value, want, rtol=1e-4, atol=1e-4)
     return groups
 
 
@@ -87,11 +87,11 @@ def test_large_maps_of_nothing_common_stay_apart(executor: StageExecutor) -> Non
 
 
 def test_what_waits_for_a_group_does_not_join_it(executor: StageExecutor) -> None:
-    weight = torch.randn(200, 96)
+    weight = torch.randn(200, 96) * 0.01
 
     def function() -> tuple:
         product = X.exp() @ weight
-        return product, X.exp() * product.sum()
+        return product, X.exp() * product.mean()
 
     groups = carried_out(executor, function)
     assert [g.kind for g in groups].count("contraction") == 1
@@ -103,6 +103,19 @@ def test_softmax_along_an_inner_dimension_is_one_kernel(executor: StageExecutor)
     images = torch.randn(4, 10, 16, 16)
     groups = carried_out(executor, lambda: (images.softmax(1),))
     assert len(groups) == 1
+
+
+@pytest.mark.parametrize(("size", "count"), [(12, 1), (60, 2)])
+def test_windows_slide_within_a_kernel_over_small_images(
+    size: int, count: int, executor: StageExecutor
+) -> None:
+    images = torch.randn(4, 16, size, size)
+
+    def function() -> tuple:
+        x = images.exp()
+        return torch.nn.functional.max_pool2d(x, 2), x
+
+    assert len(carried_out(executor, function)) == count
 
 
 def test_sums_of_long_rows_join_the_map_that_they_read(executor: StageExecutor) -> None:
