@@ -235,9 +235,7 @@ class Index:
             total[atom] = total.get(atom, 0) + factor
         terms = tuple([t for t in total.items() if t[1]])
         made = Index(terms, self.constant + other.constant)
-        if any(type(atom) is Remainder for atom in total):
-            return _rejoined(made)
-        return made
+        return _rejoined(made) if any(type(atom) is Remainder for atom in total) else made
 
     __radd__ = __add__
 
@@ -285,8 +283,7 @@ class Index:
             return whole
         digits = _digits(rest, other)
         if digits is not None:
-            unit, high, _ = digits
-            return whole + high // (other.constant // unit)
+            return whole + digits[1] // (other.constant // digits[0])
         return whole + Index(((Quotient(rest, other), 1),), 0)
 
     def __mod__(self, other: Index | Var | int) -> Index:
@@ -512,14 +509,12 @@ def _divide(value: Index, divisor: Index) -> tuple[Index, Index]:
 
 def _digits(value: Index, divisor: Index) -> tuple[int, Index, Index] | None:
     """``value`` as ``unit * high + low`` with ``low`` below a unit that divides the divisor."""
-    if divisor.terms or divisor.constant <= 0:
-        return None
-    units = {gcd(factor, divisor.constant) for _, factor in value.terms}
-    for unit in sorted(units - {1, divisor.constant}, reverse=True):
-        high = Index(tuple([(a, f // unit) for a, f in value.terms if f % unit == 0]), 0)
-        rest = Index(tuple([(a, f) for a, f in value.terms if f % unit]), value.constant % unit)
-        if is_below(rest, unit):
-            return unit, high + value.constant // unit, rest
+    by, constant = 0 if divisor.terms else divisor.constant, value.constant
+    for unit in sorted({gcd(f, by) for _, f in value.terms} if by else (), reverse=True):
+        low = Index(tuple([(a, f) for a, f in value.terms if f % unit]), constant % unit)
+        if 1 < unit < by and is_below(low, unit):
+            high = [(a, f // unit) for a, f in value.terms if f % unit == 0]
+            return unit, Index(tuple(high), constant // unit), low
     return None
 
 
