@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from taimatsu.compiler.equal import EqualMaps
 from taimatsu.compiler.groups import Group
 from taimatsu.compiler.inline import NotInlinedError, cost, inlined, size_hint
 from taimatsu.compiler.meeting import (
@@ -131,7 +132,20 @@ class _Fusion:
                 users[taken].discard(stage)
                 for read in _sources(taken):
                     users.setdefault(read, set()).add(stage)
+        self._merge_equal()
         self._drop_unread()
+
+    def _merge_equal(self) -> None:
+        """Lets what is computed twice be read from where it is computed first."""
+        equal = EqualMaps()
+        for stage in self.stages:
+            equal.reads(stage)
+            if stage.kind != "map" or stage.checks or stage in self.outputs or stage in self.cells:
+                continue
+            earlier = equal.take(stage)
+            if earlier is not None:
+                earlier.fused += (*stage.fused, stage.node)
+                self.log(f"{stage} is {earlier}")
 
     def _size(self, stage: Stage) -> int:
         """How many nodes a stage's expression has, about."""

@@ -82,6 +82,32 @@ def test_small_maps_of_one_extent_share_a_kernel(executor: StageExecutor) -> Non
     assert sorted(map(len, kinds(groups))) == [1, 3]
 
 
+def test_equal_maps_are_computed_once(executor: StageExecutor) -> None:
+    images = torch.randn(3, 4, 9, 9)
+    weight = torch.randn(5, 4, 3, 3)
+    g = torch.randn(3, 5, 9, 9)
+
+    def function() -> tuple:
+        w = weight.clone().requires_grad_()
+        out = torch.nn.functional.conv2d(images, w, padding=1)
+        out.backward(g)
+        return out.detach(), w.grad
+
+    groups = carried_out(executor, function)
+    padded = [s for g in groups for s in g.stages if str(s.shape[-1]) == "11"]
+    assert len(padded) == 1
+
+
+def test_maps_of_other_elements_are_not_equal(executor: StageExecutor) -> None:
+    weight = torch.randn(100, 100)
+
+    def function() -> tuple:
+        return (X[:, :100] + 1) @ weight, (X[:, 100:] + 1) @ weight, (X[:, :100] - 1) @ weight
+
+    groups = carried_out(executor, function)
+    assert sum(s.kind == "map" for g in groups for s in g.stages) == 3
+
+
 def test_large_maps_of_nothing_common_stay_apart(executor: StageExecutor) -> None:
     assert len(carried_out(executor, lambda: (X + 1, Y + 1))) == 2
 
