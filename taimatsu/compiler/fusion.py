@@ -240,17 +240,18 @@ class _Fusion:
         self.readers: dict[Stage, list[Stage]] = {}  # window -> stages that load it
         self.reading: dict[Stage, set[int]] = {}  # stage -> groups that load it
         self.small: dict[tuple[Index, ...], set[int]] = {}  # extents -> groups of few elements
+        users = self._users()
+        self.copied = self._copied(users)
         for stage in self.stages:
-            if stage.kind == "window":
+            if stage.kind == "window" or stage in self.copied:
                 continue
-            for node in loads(stage):
-                if node.detail[0].kind == "window":
-                    self.readers.setdefault(node.detail[0], []).append(stage)
+            for read in self._reads(stage):
+                if read.kind == "window":
+                    self.readers.setdefault(read, []).append(stage)
         for stage in self.stages:
-            if stage.kind != "window":
+            if stage.kind != "window" and stage not in self.copied:
                 self._place(stage)
         ordered = self._ordered()
-        users = self._users()
         for group in ordered:
             members = set(group.stages)
             group.outputs = [
@@ -262,6 +263,29 @@ class _Fusion:
                 or not users[s] <= members
             ]
         return ordered
+
+    def _copied(self, users: dict[Stage, set[Stage]]) -> set[Stage]:
+        """Maps that only scatters begin with: these compute them where they copy them."""
+        found: set[Stage] = set()
+        for stage in self.stages:
+            if stage.kind == "map" and not stage.checks and users[stage]:
+                seen = stage in self.outputs or stage in self.cells
+                if not seen and all(
+                    u.kind == "scatter"
+                    and u.initial is stage
+                    and stage not in _sources(u)
+                    and self._may_move(stage, u)
+                    for u in users[stage]
+                ):
+                    found.add(stage)
+        return found
+
+    def _reads(self, stage: Stage) -> set[Stage]:
+        """What a stage loads, or what it copies is computed from."""
+        found = set(_sources(stage))
+        if stage.initial is not None and stage.initial in self.copied:
+            found |= set(_sources(stage.initial))
+        return found
 
     def _place(self, stage: Stage) -> None:
         waits = self._waits(stage)
@@ -303,7 +327,7 @@ class _Fusion:
     def _waits(self, stage: Stage) -> set[int]:
         """The groups that must be done before a stage."""
         found: set[int] = set()
-        for needed in _needs(stage):
+        for needed in {*_needs(stage), *self._reads(stage)}:
             if needed.kind == "window":
                 found |= {self.place[s] for s in _needs(needed) if s in self.place}
             elif needed in self.place:

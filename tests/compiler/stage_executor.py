@@ -78,6 +78,10 @@ def _with_windows(ordered: list[Stage]) -> list[Stage]:
     """Each stage after the windows that it reads: they show what is in memory by then."""
     found: list[Stage] = []
     for stage in ordered:
+        initial = stage.initial
+        if initial is not None and initial.kind == "map" and initial not in ordered:
+            found += [s for s in producers(initial) if s.kind == "window"]
+            found.append(initial)
         found += [s for s in producers(stage) if s.kind == "window"]
         found.append(stage)
     return found

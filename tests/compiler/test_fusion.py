@@ -108,6 +108,15 @@ def test_maps_of_other_elements_are_not_equal(executor: StageExecutor) -> None:
     assert sum(s.kind == "map" for g in groups for s in g.stages) == 3
 
 
+def test_what_a_scatter_begins_with_is_computed_in_its_copy(executor: StageExecutor) -> None:
+    places = torch.tensor([3, 0, 3])
+
+    def function() -> tuple:
+        return ((X * 2).index_add(0, places, Y[:3]),)
+
+    assert kinds(carried_out(executor, function)) == [["add"]]
+
+
 def test_large_maps_of_nothing_common_stay_apart(executor: StageExecutor) -> None:
     assert len(carried_out(executor, lambda: (X + 1, Y + 1))) == 2
 
