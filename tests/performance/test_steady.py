@@ -16,6 +16,7 @@ import pytest
 
 import taimatsu as torch
 from taimatsu import evaluate, recorder
+from taimatsu.config import config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -43,7 +44,7 @@ def counts() -> Counts:
     return Counts(
         recorded.states,
         recorded.programs,
-        executed.references,
+        0 if config.eager else executed.references,  # the reference carries out everything then
         executed.compilations,
         executed.plans,
         executed.bindings,
