@@ -295,12 +295,13 @@ def test_threads_that_cannot_start(make_pool, kernels, monkeypatch):
 
 @pytest.fixture
 def installed(dispatch):
-    before = threads.get_num_threads()
+    count, usual = threads.get_num_threads(), threads._state.dispatch
+    threads.shut_down()
     threads.install(dispatch)
     yield threads
     threads.shut_down()
-    threads.set_num_threads(before)
-    threads._state.dispatch = None
+    threads.set_num_threads(count)
+    threads._state.dispatch = usual  # which programs of other tests in this process use
 
 
 def test_the_number_of_threads(installed, kernels):
@@ -341,7 +342,9 @@ def test_the_number_changes_while_others_launch(installed, kernels):
     assert counted == [200 * 12] * 3
 
 
-def test_nothing_is_installed():
+def test_nothing_is_installed(monkeypatch):
+    threads.shut_down()
+    monkeypatch.setattr(threads._state, "dispatch", None)
     assert not threads.is_installed()
     with pytest.raises(RuntimeError, match="not installed"):
         threads.current_pool()
