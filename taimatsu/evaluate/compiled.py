@@ -253,9 +253,9 @@ _usable: bool | None = None
 def _can_compile() -> bool:
     """Whether this machine runs compiled code; said once where it does not."""
     global _usable
-    if _usable is None:
+    if _usable is None or (_usable and not threads.is_installed()):
         with _lock:
-            if _usable is None:
+            if _usable is None or not threads.is_installed():
                 _usable = _install()
     return _usable
 

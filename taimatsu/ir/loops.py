@@ -141,9 +141,7 @@ class Store(Statement):
 
     def __init__(self, buffer: Buffer, coordinates: Iterable[Any], value: Expression) -> None:
         self.buffer = buffer
-        self.coordinates = tuple(
-            [c if type(c) is Expression else index(c) for c in coordinates]
-        )
+        self.coordinates = tuple([c if type(c) is Expression else index(c) for c in coordinates])
         self.value = value
 
 
