@@ -14,6 +14,10 @@ from taimatsu.compiler.groups import Group
 from taimatsu.evaluate import interpreter
 from taimatsu.recorder.base import registered
 
+pytestmark = pytest.mark.skipif(
+    config.eager, reason="with TAIMATSU_EAGER=1 each operation is a program of its own"
+)
+
 
 @pytest.fixture
 def executor() -> Iterator[StageExecutor]:
