@@ -11,6 +11,7 @@ from compiler.stage_executor import StageExecutor
 
 import taimatsu as torch
 from taimatsu.compiler.groups import Group
+from taimatsu.config import config
 from taimatsu.evaluate import interpreter
 from taimatsu.recorder.base import registered
 
