@@ -45,7 +45,7 @@ Prepared = tuple[Plan, dict[str, Any]]  # a plan, and its code by object key
 _ABSENT = object()
 _lock = threading.RLock()
 _plans: OrderedDict[tuple[Target, str], Prepared] = OrderedDict()
-_loaded: dict[bytes, Any] = {}  # objects, by their bytes
+_loaded: dict[str, Any] = {}  # code, by its object's key
 _shapes: dict[tuple, list[tuple]] = {}  # by what programs do: the shapes that came in
 
 
@@ -147,20 +147,22 @@ def _bound(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound:
         lowered.guards,
         functions,
     )
-    REPORT.say("memory", bound.memory_text())
+    if REPORT.wants("memory"):
+        REPORT.say("memory", bound.memory_text())
     return bound
 
 
 def _planned(graph: Graph, lowered: Lowered, canonical: Canonical, target: Target) -> Prepared:
     """A structure's plan and code: from the disk cache, else from the compiler."""
-    REPORT.say("record", str(graph))
+    if REPORT.wants("record"):
+        REPORT.say("record", str(graph))
     key = plan_key(canonical.text, target)
     if not explain.is_watched() and not any(map(REPORT.wants, COMPILER_TOPICS)):
         found = kept_plan(key)
         if found is not None:
             plan, codes = found
             REPORT.say("cache", f"a plan of {len(codes)} kernels found")
-            return plan, {k: _code(code) for k, code in codes.items()}
+            return plan, {k: _code(k, code) for k, code in codes.items()}
     REPORT.say("ir", canonical.text)
     steps, layouts = compile_stages(lowered, target, REPORT)
     STATISTICS.plans += 1
@@ -177,11 +179,13 @@ def _planned(graph: Graph, lowered: Lowered, canonical: Canonical, target: Targe
     plan.keys = list(codes)
     keep_plan(key, plan)
     _show(graph, plan, target)
-    return plan, {k: _code(code) for k, code in codes.items()}
+    return plan, {k: _code(k, code) for k, code in codes.items()}
 
 
 def _show(graph: Graph, plan: Plan, target: Target) -> None:
     """Says which kernels there are, and what LLVM makes of them, where that is asked for."""
+    if not any(map(REPORT.wants, ("schedule", "llvm", "asm"))):
+        return
     for call in plan.calls:
         if not isinstance(call, Call):
             continue
@@ -203,10 +207,10 @@ class _Code:
         self.address = loaded.address("kernel")
 
 
-def _code(data: bytes) -> _Code:
-    found = _loaded.get(data)
+def _code(key: str, data: bytes) -> _Code:
+    found = _loaded.get(key)
     if found is None:
-        found = _loaded[data] = _Code(loader.load(data))
+        found = _loaded[key] = _Code(loader.load(data))
         if len(_loaded) > 4 * PLANS:
             _loaded.pop(next(iter(_loaded)))
     return found
