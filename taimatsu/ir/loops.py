@@ -29,7 +29,6 @@ from typing import Any
 from taimatsu.ir.expression import SIZES, Expression
 from taimatsu.ir.index import Index, Symbol, Var, index
 
-SCOPES = ("argument", "scratch", "register")
 KINDS = ("parallel", "serial", "unroll", "vector")
 
 

@@ -63,11 +63,6 @@ def replaced(body: Body, old: Statement, change: Callable[[Any], Iterable[Statem
     return tuple(made)
 
 
-def replaced_loop(body: Body, var: Var, change: Callable[[Loop], Iterable[Statement]]) -> Body:
-    """The statements with the loop of a variable replaced."""
-    return replaced(body, find_loop(body, var), change)
-
-
 def accesses(body: Iterable[Statement]) -> Iterator[tuple[Buffer, Coordinates, bool]]:
     """Buffer, coordinates and whether it is written, for each access; loads before their store."""
     for statement in statements(body):
