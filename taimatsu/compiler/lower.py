@@ -15,13 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from taimatsu.compiler.views import dense_order, view_of
+from taimatsu.compiler.views import Mapping, dense_order, view_of
 from taimatsu.ir.builder import Builder, NotKnownError
 from taimatsu.ir.expression import SIZES, Expression, number
 from taimatsu.ir.graph import Argument, Graph, Node, Operand
 from taimatsu.ir.index import Index, Symbol, Var, index
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ir.stages import Cell, Item, Stage, View
+
+
+LEAST_SYMBOL = 2  # extents of 0 and 1 mean programs of their own
 
 
 class NotLoweredError(Exception):
@@ -87,13 +90,18 @@ def lower(
     fixed: set[int] = set()
     while True:
         work = _Lowering(graph, items, sizes, varying, moving, known, fixed)
+        unknown: set[Symbol] = set()
         try:
-            return work.run()
+            lowered = work.run()
         except NotKnownError as error:
-            if error.slots:
-                known |= error.slots
-            else:
-                fixed |= {s.hint for s in error.symbols}
+            unknown = error.symbols
+        builder = work.builder
+        if not unknown and not builder.weights and not builder.sizes:
+            return lowered
+        known |= builder.weights
+        fixed |= builder.sizes
+        if not builder.weights:
+            fixed |= {s.hint for s in unknown}
 
 
 class _Lowering:
@@ -157,11 +165,11 @@ class _Lowering:
                     self._extents(memory.cell, operand.meta)
 
     def _symbol(self, size: int) -> Index:
-        if size < 2 or size in self.fixed:
+        if size < LEAST_SYMBOL or size in self.fixed:
             return index(size)
         found = self.symbols.get(size)
         if found is None:
-            found = Symbol(f"n{len(self.symbols)}", size)
+            found = Symbol(f"n{len(self.symbols)}", size, LEAST_SYMBOL)
             self.symbols[size] = found
         return index(found)
 
@@ -183,10 +191,18 @@ class _Lowering:
 
     def _extents(self, cell: Cell, described: Meta) -> tuple[tuple[Index, ...], tuple[Index, ...]]:
         """Shape and strides of a window: symbols where extents come from data."""
+        if cell.stage is not None:
+            stage = cell.stage
+            mapping = Mapping(stage.shape, stage.order, described, 0, self.builder.extent)
+            return tuple(mapping.shape), tuple(mapping.strides)
         slot = cell.slot
         shape = [index(n) for n in described.shape]
-        strides = [index(s) for s in described.strides]
-        if cell.stage is not None or slot in self.known or self.graph.given[slot].grad:
+        # A step that is never made says nothing: programs that differ in it are the same.
+        strides = [
+            index(s if n != 1 else 0)
+            for n, s in zip(described.shape, described.strides, strict=True)
+        ]
+        if slot in self.known or self.graph.given[slot].grad:
             return tuple(shape), tuple(strides)
         outermost = max(described.strides, default=0)
         for d, (n, s) in enumerate(zip(described.shape, described.strides, strict=True)):
@@ -199,8 +215,12 @@ class _Lowering:
     def _symbolic_strides(self, shape: list[Index], described: Meta) -> tuple[Index, ...]:
         """Strides as products of extents where rows follow one another, else as symbols."""
         order = sorted(range(len(shape)), key=lambda d: described.strides[d])
-        strides = [index(s) for s in described.strides]
+        strides = [
+            index(s if n != 1 else 0)
+            for n, s in zip(described.shape, described.strides, strict=True)
+        ]
         step, hint = index(1), 1
+        inner, length = index(1), 1  # the stride of the dimension before
         for d in order:
             stride = described.strides[d]
             if stride == 0 or described.shape[d] == 1:
@@ -209,7 +229,10 @@ class _Lowering:
                 strides[d] = step
             elif hint and stride % hint == 0:
                 strides[d] = step * (stride // hint)
-            step, hint = strides[d] * shape[d], stride * described.shape[d]
+            elif step.terms and length and stride % length == 0:
+                strides[d] = inner * self._symbol(stride // length)
+            inner, length = strides[d], stride
+            step, hint = inner * shape[d], stride * described.shape[d]
         return tuple(strides)
 
     # -- nodes -----------------------------------------------------------------------------
@@ -293,7 +316,7 @@ class _Lowering:
                 reads.append(Item(operand.index) if type(operand) is Argument else read)
         results = []
         for position, described in enumerate(node.metas):
-            shape = tuple([index(n) for n in described.shape])
+            shape = tuple([index(self.builder.extent(n)) for n in described.shape])
             stage = Stage("opaque", shape, _dtype(described))
             stage.axes = tuple([Var(f"o{d}", n) for d, n in enumerate(shape)])
             stage.order = dense_order(described)
@@ -307,15 +330,10 @@ class _Lowering:
         value = self.values[operand.value]
         if isinstance(value, Whole):
             value = self._celled(value)
-        window = self._window(value, operand.meta, operand.offset)
-        for n in window.shape:
-            self.builder.known(n)
-        return window
+        return self._window(value, operand.meta, operand.offset)
 
     def _celled(self, value: Whole) -> Memory:
         """The memory of a stage, seen as a cell."""
-        for n in value.stage.shape:
-            self.builder.known(n)
         return Memory(Cell(-1, value.stage), value.stage.dtype)
 
     # -- writes ----------------------------------------------------------------------------

@@ -58,8 +58,8 @@ class Seen:
     """An array at a place: its shape and strides, in elements."""
 
     place: Place
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
+    shape: tuple[Index, ...]
+    strides: tuple[Index, ...]
 
 
 @dataclass(eq=False)
@@ -109,7 +109,7 @@ class ReferenceCall:
 
     node: int
     inputs: tuple[Any, ...]
-    results: tuple[tuple[int, Place, int, tuple[int, ...]], ...]
+    results: tuple[tuple[int, Place, Index, tuple[int, ...]], ...]
 
 
 @dataclass(eq=False)
@@ -268,15 +268,13 @@ class Planner:
         inputs: list[Any] = []
         for read in first.opaque_inputs:
             if isinstance(read, Stage):
-                shape = tuple([n.value() for n in read.shape])
-                strides = tuple([n.value() for n in read.strides])
-                inputs.append(Seen(self._place(read), shape, strides))
+                inputs.append(Seen(self._place(read), read.shape, read.strides))
             elif isinstance(read, Item):
                 inputs.append(Item(self.items[read.place]))
             else:
                 inputs.append(read)
         results = tuple(
-            [(s.result, self._place(s), self.layouts[s].size.value(), s.order) for s in step.stages]
+            [(s.result, self._place(s), self.layouts[s].size, s.order) for s in step.stages]
         )
         return ReferenceCall(self.nodes[id(first.node)], tuple(inputs), results)
 

@@ -91,8 +91,8 @@ class Canonical:
             else repr(x)
             for x in stage.opaque_inputs
         ]
-        name = f"{node.operation.name} {node.attributes} {node.metas}"
-        return f"{self._places[id(node)]} {name}({', '.join(reads)})"
+        # Its attributes are no part of the plan: they are those of the graph that is carried out.
+        return f"{self._places[id(node)]} {node.operation.name}({', '.join(reads)})"
 
     def _coordinates(self, where: tuple) -> str:
         parts = [self._expression(c) if type(c) is Expression else repr(c) for c in where]

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from taimatsu.ir.expression import Expression, binary, constant, index_value
+from taimatsu.ir.builder import from_end
+from taimatsu.ir.expression import Expression, binary, index_value
 from taimatsu.ir.index import Index, index
 from taimatsu.ir.meta import Meta
 from taimatsu.ir.stages import Stage, View
@@ -54,6 +55,7 @@ class Mapping:
         self.hints = [n.hint() for n in shape]
         self.stride_hints = [s.hint() for s in self.value_strides]
         self.base = self._base(offset)
+        self.begin = [from_end(n, b) for n, b in zip(shape, self.base, strict=True)]
         self.direct = True  # each dimension steps along one of the value's, within its bounds
         self.offset = offset
         taken: set[int] = set()
@@ -62,6 +64,17 @@ class Mapping:
         self.along: list[int] = []
         for size, stride in zip(meta.shape, meta.strides, strict=True):
             self._dimension(size, stride, taken, extent)
+        self._follow(meta)
+
+    def _follow(self, meta: Meta) -> None:
+        """Dimensions that go on where another one ends step by what that one goes through."""
+        reach = {}
+        for d in sorted(range(meta.ndim), key=lambda d: meta.strides[d]):
+            if self.along[d] < 0 and meta.shape[d] != 1 and meta.strides[d] in reach:
+                self.strides[d] = reach[meta.strides[d]]
+            whole = self.shape[d] * self.strides[d]
+            if meta.shape[d] != 1 and whole.terms:
+                reach.setdefault(meta.shape[d] * meta.strides[d], whole)
 
     def _base(self, offset: int) -> list[int]:
         base = [0] * len(self.hints)
@@ -84,8 +97,7 @@ class Mapping:
             and size + self.base[found] <= self.hints[found]
         ):
             taken.add(found)
-            whole = size == self.hints[found]
-            self.shape.append(self.value_shape[found] if whole else index(size))
+            self.shape.append(self._part(found, size, extent))
             self.strides.append(self.value_strides[found])
             self.along.append(found)
             return
@@ -93,7 +105,18 @@ class Mapping:
         self.along.append(-1)
         merged = None if found is None else self._merged(found, size)
         self.shape.append(merged if merged is not None else extent(size))
-        self.strides.append(self._stride(stride))
+        self.strides.append(self._stride(stride, extent))
+
+    def _part(self, along: int, size: int, extent: Any) -> Index:
+        """The extent of so many elements of a dimension: by its symbols where it has some.
+
+        All of it, a few less, or one of the dimensions that it joins.
+        """
+        whole = self.value_shape[along]
+        if size == self.hints[along] or not whole.terms:
+            return whole if size == self.hints[along] else index(size)
+        named = index(extent(size))
+        return named if named.terms else from_end(whole, size)
 
     def _matching(self, stride: int) -> int | None:
         for d in reversed(self.order):
@@ -112,28 +135,30 @@ class Mapping:
                 return None
         return None
 
-    def _stride(self, stride: int) -> Index:
+    def _stride(self, stride: int, extent: Any) -> Index:
         """A stride as a multiple of one of the value's, so that symbols in it are kept."""
         best = index(stride)
         reach = 0
         for d in self.order:
             step = self.stride_hints[d]
             if step and stride % step == 0 and step > reach:
-                best, reach = self.value_strides[d] * (stride // step), step
+                times = stride // step
+                times = index(extent(times) if self.value_shape[d].terms else times)
+                best, reach = self.value_strides[d] * times, step
         return best
 
     def __call__(self, where: Sequence[Any]) -> tuple[Any, ...]:
         if 0 in self.hints:  # nothing is ever read
             return tuple([index(0)] * len(self.order))
         if self.direct:
-            found: list[Any] = [index(b) for b in self.base]
+            found: list[Any] = list(self.begin)
             for d, c in zip(self.along, where, strict=True):
                 if d >= 0:
-                    found[d] = _plus(c, self.base[d])
+                    found[d] = _plus(c, self.begin[d])
             return tuple(found)
         if any(type(c) is Expression for c in where):
             return self._computed(where)
-        flat = index(self.offset)
+        flat = self._start()
         for c, stride in zip(where, self.strides, strict=True):
             flat = flat + index(c) * stride
         coordinates = [index(0)] * len(self.order)
@@ -144,8 +169,15 @@ class Mapping:
                 flat = flat % step
         return tuple(coordinates)
 
+    def _start(self) -> Index:
+        """The first element's position in memory."""
+        start = index(0)
+        for begin, stride in zip(self.begin, self.value_strides, strict=True):
+            start = start + begin * stride
+        return start
+
     def _computed(self, where: Sequence[Any]) -> tuple[Any, ...]:
-        flat = constant(self.offset, "int64")
+        flat = index_value(self._start())
         for c, stride in zip(where, self.strides, strict=True):
             flat = flat + _expression(c) * index_value(stride)
         coordinates: list[Any] = [index(0)] * len(self.order)
@@ -156,10 +188,12 @@ class Mapping:
         return tuple(coordinates)
 
 
-def _plus(coordinate: Any, base: int) -> Any:
+def _plus(coordinate: Any, base: Index) -> Any:
     if base == 0:
         return coordinate
-    return coordinate + base if type(coordinate) is Expression else index(coordinate) + base
+    if type(coordinate) is Expression:
+        return coordinate + index_value(base)
+    return index(coordinate) + base
 
 
 def _expression(coordinate: Any) -> Expression:

@@ -332,7 +332,7 @@ class Bound:
         if config.profile:
             PROFILE.note(self, call, time.perf_counter() - begin, 0, 0)
         for number, place, size, order in call.results:
-            flat = self._flat(place, made, arena)[:size]
+            flat = self._flat(place, made, arena)[: self.size(size)]
             flat[...] = np.transpose(results[number], order).reshape(-1)
 
     def _seen(
@@ -347,7 +347,9 @@ class Bound:
         offset = place.offset
         if place.item >= 0:
             offset += int(plain(items[self._items[place.item]]))
-        return window(self._flat(place, made, arena), seen.shape, seen.strides, offset)
+        shape = tuple([self.size(n) for n in seen.shape])
+        strides = tuple([self.size(n) for n in seen.strides])
+        return window(self._flat(place, made, arena), shape, strides, offset)
 
     def _flat(
         self, place: Place, made: dict[int, np.ndarray], arena: np.ndarray | None

@@ -29,16 +29,16 @@ Extent = Index | int
 Source = Stage | View
 
 
+# Elements from the end of a dimension, within which places are counted from there.
+MOST_TRIMMED = 2
+
+
 class NotKnownError(Exception):
-    """A rule needs the numbers behind symbols: the program is lowered again with them known.
+    """A rule needs the numbers behind symbols: the program is lowered again with them known."""
 
-    ``slots`` names inputs whose extents must be known, ``symbols`` the symbols themselves.
-    """
-
-    def __init__(self, symbols: set[Symbol], slots: set[int] | None = None) -> None:
+    def __init__(self, symbols: set[Symbol]) -> None:
         super().__init__(", ".join(sorted(s.name for s in symbols)))
         self.symbols = symbols
-        self.slots = slots or set()
 
 
 class Builder:
@@ -51,7 +51,11 @@ class Builder:
         )  # by the value that they have in this program
         self.node: Any = None  # the graph's node that is being lowered
         self.settle: Callable[[Expression], int | None] | None = None  # what ``settled`` asks
+        # Slots whose extents should be known, and sizes; see ``weight``.
+        self.weights: set[int] = set()
+        self.sizes: set[int] = set()
         self._axes = 0
+        self._derived: dict[int, Index] = {}  # extents made of symbols, by their values here
 
     # -- stages ----------------------------------------------------------------------------
 
@@ -157,6 +161,9 @@ class Builder:
         stage.number = len(self.stages)
         stage.node = self.node
         self.stages.append(stage)
+        for n in stage.shape:
+            if n.terms:
+                self._derived.setdefault(n.hint(), n)
         return stage
 
     # -- extents ---------------------------------------------------------------------------
@@ -169,12 +176,12 @@ class Builder:
         return extent.constant
 
     def extent(self, size: int) -> Index:
-        """The symbol that has this value here, if one is in play; else the number itself.
+        """The symbol, or extent made of symbols, that has this value here; else the number itself.
 
         For attributes that hold sizes: ``full`` of a batch's shape is good for all batches then.
         """
         symbol = self.symbols.get(size)
-        return index(size) if symbol is None else index(symbol)
+        return self._derived.get(size, index(size)) if symbol is None else index(symbol)
 
     def settled(self, number: Expression) -> int | None:
         """The value of a launch's whole number that has not been seen to change, else None.
@@ -187,15 +194,17 @@ class Builder:
         return None if self.settle is None else self.settle(number)
 
     def weight(self, source: Source | None) -> None:
-        """Says that an array is used as weights are: where it is an input, its extents are known.
+        """Says that an array is used as weights are: its extents are known.
 
         So that a frozen layer's sizes are constants of its program, and only data's are symbols.
         """
+        if source is None or not any(n.terms for n in source.shape):
+            return
         stage = source.stage if isinstance(source, View) else source
-        if stage is not None and stage.kind == "window":
-            symbols = {a for n in stage.shape for a in n.symbols()}
-            if symbols and stage.cell is not None:
-                raise NotKnownError(symbols, {stage.cell.slot})
+        if stage.kind == "window" and stage.cell is not None and stage.cell.stage is None:
+            self.weights.add(stage.cell.slot)
+        else:
+            self.sizes |= {a.hint for n in source.shape for a in n.symbols()}
 
     # -- expressions -----------------------------------------------------------------------
 
@@ -260,3 +269,13 @@ def _typed(shape: Sequence[Extent], dtype: str) -> tuple[tuple[Index, ...], str]
     if dtype not in ex.SIZES:
         raise ValueError(f"{dtype!r} is no dtype of stages; known are {sorted(ex.SIZES)}")
     return tuple([index(n) for n in shape]), dtype
+
+
+def from_end(extent: Index, number: int) -> Index:
+    """A number of elements, or a position, along an extent: counted from its end where that is
+    near, so that it is the same for other sizes (``x[:, -1]``, ``x[:, :-1]``).
+    """
+    left = extent.hint() - number
+    if extent.terms and 0 <= left <= MOST_TRIMMED < number:
+        return extent - left
+    return index(number)

@@ -31,19 +31,20 @@ class Var:
 
 
 class Symbol:
-    """An integer known when a program is launched; never negative. Equal by name.
+    """An integer known when a program is launched, not below ``least``. Equal by name (and that).
 
     ``hint`` is the value it had when the program was made: it guides schedules, never meaning.
     """
 
-    __slots__ = ("hint", "name")
+    __slots__ = ("hint", "least", "name")
 
-    def __init__(self, name: str, hint: int = 0) -> None:
+    def __init__(self, name: str, hint: int = 0, least: int = 0) -> None:
         self.name = name
         self.hint = hint
+        self.least = least
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is Symbol and other.name == self.name
+        return type(other) is Symbol and other.name == self.name and other.least == self.least
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -462,7 +463,7 @@ def _atom_bounds(atom: Atom) -> Range:
         _, most = bounds(atom.extent)
         return 0, None if most is None else max(most - 1, 0)
     if kind is Symbol:
-        return 0, None
+        return atom.least, None
     if kind is Product:
         parts = [_atom_bounds(f) for f in atom.factors]
         if any(low is None or low < 0 for low, _ in parts):

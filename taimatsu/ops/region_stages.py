@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from taimatsu.ir.builder import Builder
+from taimatsu.ir.builder import Builder, from_end
 from taimatsu.ir.expression import Expression
 from taimatsu.ir.index import Index, index
 from taimatsu.ir.stages import REPLACE, Stage, View
@@ -45,11 +45,9 @@ class Layout:
         self.runs = runs  # of the region's dimensions in order
 
     @staticmethod
-    def of(
-        b: Builder, shape: Sequence[Index], size: Sequence[Index], stride: tuple[int, ...]
-    ) -> Layout | None:
+    def of(shape: Sequence[Index], size: Sequence[Index], stride: tuple[int, ...]) -> Layout | None:
         """The layout of a region of this size and these row-major strides; None where a dimension
-        does not run along dimensions of its own.
+        does not run along dimensions of its own. It goes by the sizes of this program.
         """
         hints = [n.hint() for n in shape]
         plain = contiguous_strides(hints)
@@ -65,10 +63,6 @@ class Layout:
             used.update(along)
             step = s // sum(plain[d] for d in along)
             whole = len(along) == 1 and step == 1 and shape[along[0]] == n
-            if not whole and not (n.is_constant and all(shape[d].is_constant for d in along)):
-                b.known(n)  # whether it fits depends on the numbers
-                for d in along:
-                    b.known(shape[d])
             runs.append(Run(along, step, n, whole))
         return Layout(shape, runs)
 
@@ -224,20 +218,27 @@ def replaced_region(
     begin = converted(b, start, "int64")
     settled = b.settled(begin)
     first: Coordinate = begin if settled is None else index(settled)
-    layout = Layout.of(b, input.shape, src.shape, stride)
-    if settled is not None and all(n.is_constant for n in (*input.shape, *src.shape)):
-        extents = ([n.value() for n in input.shape], [n.value() for n in src.shape])
+    layout = Layout.of(input.shape, src.shape, stride)
+    corner = unravel(b, first, input.shape) if settled is None else _corner(input.shape, settled)
+    if settled is not None:
+        extents = ([n.hint() for n in input.shape], [n.hint() for n in src.shape])
         boxed = boxed or is_boxed(*extents, stride, settled)
     if layout is not None and _is_constant(input):
-        return layout.selected(b, input, src, unravel(b, first, input.shape), boxed)
+        return layout.selected(b, input, src, corner, boxed)
     if layout is not None and boxed:
-        return layout.written(b, input, src, unravel(b, first, input.shape))
+        return layout.written(b, input, src, corner)
 
     def where(*i: Index) -> tuple:
         offset = sum([c * s for c, s in zip(i, stride, strict=True)], index(0))
         return unravel(b, _sum(b, first, offset), input.shape)
 
     return b.scatter(input, src.shape, where, lambda *i: src[i], REPLACE)
+
+
+def _corner(shape: Sequence[Index], start: int) -> tuple[Index, ...]:
+    """The coordinates of the element at a position."""
+    plain = contiguous_strides([n.hint() for n in shape])
+    return tuple([from_end(n, start // s % n.hint()) for n, s in zip(shape, plain, strict=True)])
 
 
 def _is_constant(source: Source) -> bool:

@@ -422,7 +422,9 @@ def cut_of(problem: Problem, target: Target) -> Cut | None:
 def _stages(problem: Problem, chosen: Plan, target: Target) -> dict[Var, int]:
     """The outer axes of a cut sum, with the steps in which it advances."""
     assert chosen.split is not None
-    width = 1 if chosen.across else chosen.step(chosen.lane)
+    if chosen.across:
+        return {}  # a sum would be stored as one number and taken up again in every lane
+    width = chosen.step(chosen.lane)
     steps = max(LEAST_STAGE, target.l1_bytes // 2 // (width * SIZES[problem.dtype]))
     inner = 1
     for place in range(len(chosen.order) - 1, -1, -1):
@@ -430,8 +432,6 @@ def _stages(problem: Problem, chosen: Plan, target: Target) -> dict[Var, int]:
         extent = chosen.split[1] if axis is chosen.split[0] else hint(axis.extent)
         if inner * extent > 2 * steps:
             block = max(1, steps // inner)
-            if axis is chosen.lane:
-                return {}
             return {**dict.fromkeys(chosen.order[:place], 1), axis: block}
         inner *= extent
     return {}
