@@ -23,7 +23,6 @@ from taimatsu.ir.index import Index, Symbol, Var, index
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ir.stages import Cell, Item, Stage, View
 
-
 LEAST_SYMBOL = 2  # extents of 0 and 1 mean programs of their own
 
 

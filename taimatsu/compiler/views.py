@@ -68,7 +68,7 @@ class Mapping:
 
     def _follow(self, meta: Meta) -> None:
         """Dimensions that go on where another one ends step by what that one goes through."""
-        reach = {}
+        reach: dict[int, Index] = {}
         for d in sorted(range(meta.ndim), key=lambda d: meta.strides[d]):
             if self.along[d] < 0 and meta.shape[d] != 1 and meta.strides[d] in reach:
                 self.strides[d] = reach[meta.strides[d]]
@@ -143,8 +143,8 @@ class Mapping:
             step = self.stride_hints[d]
             if step and stride % step == 0 and step > reach:
                 times = stride // step
-                times = index(extent(times) if self.value_shape[d].terms else times)
-                best, reach = self.value_strides[d] * times, step
+                named = extent(times) if self.value_shape[d].terms else times
+                best, reach = self.value_strides[d] * named, step
         return best
 
     def __call__(self, where: Sequence[Any]) -> tuple[Any, ...]:
