@@ -575,6 +575,8 @@ def _replaced(atom: Atom, values: dict[Atom, Index | int]) -> Index:
         return total
     left: Index = atom.left.substitute(values)
     right: Index = atom.right.substitute(values)
+    if kind is not Minimum and right == 0:
+        return index(0)  # of an empty extent: nothing reads it
     if kind is Quotient:
         return left // right
     if kind is Remainder:
