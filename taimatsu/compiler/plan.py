@@ -98,9 +98,9 @@ class Call:
     may_fail: bool
     specialises: bool = False
     kernel: Any = None
-    packed: bytes = b""
+    packed: Any = b""  # bytes, a name that is taken here
 
-    def loops(self) -> bytes:
+    def loops(self) -> Any:
         """The kernel's loops as bytes."""
         return self.packed or pack_kernel(self.kernel)
 
