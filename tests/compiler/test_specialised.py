@@ -74,8 +74,9 @@ def compare_samples(entry: Any, target: Any, monkeypatch: pytest.MonkeyPatch) ->
     with comparing(monkeypatch, target, 1):
         for sample in samples_of(entry):
             floating = "float32" if "float32" in sample.dtypes else sample.dtypes[0]
-            call(torch, public_name(entry), sample, floating)
+            made = call(torch, public_name(entry), sample, floating)
             recorder.flush()
+            del made
 
 
 @pytest.mark.parametrize("entry", SAMPLED)
