@@ -84,7 +84,19 @@ def outcome(bound: Bound, buffers: dict[int, np.ndarray], items: list) -> Any:
         made = bound.run(copies, items)
     except threads.KernelError as error:
         return error.code
-    return {slot: buffer.tobytes() for slot, buffer in {**copies, **made}.items()}
+    return {slot: content(buffer) for slot, buffer in {**copies, **made}.items()}
+
+
+def content(buffer: np.ndarray) -> bytes:
+    """The bytes, with one NaN for all: of two, an instruction passes on the one that stands first,
+    and which that is in a commutative one, LLVM chooses.
+    """
+    is_nan = buffer != buffer
+    if not np.any(is_nan):
+        return buffer.tobytes()
+    plain = buffer.copy()
+    plain[is_nan] = np.nan
+    return plain.tobytes()
 
 
 @contextmanager
