@@ -37,6 +37,7 @@ def draw(rng: random.Random, fresh: bool = False) -> Case:
         "mlp": (rng.randint(low, 40 if fresh else 6), rng.choice([4, 7, 16]), rng.randint(1, 3)),
         "rnn": (rng.randint(1, 6), rng.choice([3, 8]), rng.choice([4, 5])),
         "attention": (rng.randint(1, 9 if not fresh else 40), rng.choice([1, 2]), 4),
+        "hot": (rng.choice([128, 160]),),
     }[kind]
     dtype = rng.choice(["float32", "float32", "float64"])
     return Case(kind, dtype, rng.randrange(1000), (batch, *others))
@@ -166,11 +167,31 @@ def attention(torch: Any, case: Case) -> list:
     return trained
 
 
+def hot(torch: Any, case: Case) -> list:
+    """Products often enough to be specialised; now and then what lies between is held."""
+    make = Maker(torch, case)
+    batch, width = case.sizes
+    x = start = make.data(batch + 40, width)
+    first, second = make.weight(width, width), make.weight(width, width)
+    held, sums = [], []
+    with torch.no_grad():
+        for i in range(40):
+            hidden = torch.tanh(x @ first)
+            x = start + 0.1 * torch.tanh(hidden @ second)
+            if i % 7 == 3:
+                held = [*held[-2:], hidden]
+            if i % 9 != 5:
+                del hidden
+            sums.append(x.mean().item())
+    return [np.array(sums), x.numpy().copy(), *(h.numpy().copy() for h in held)]
+
+
 KINDS: dict[str, Callable[[Any, Case], list]] = {
     "cnn": cnn,
     "mlp": mlp,
     "rnn": rnn,
     "attention": attention,
+    "hot": hot,
 }
 
 

@@ -34,6 +34,7 @@ import taimatsu as torch
 from benchmarks.soak_cases import Case, carry_out, differences, draw
 from benchmarks.soak_oracle import Oracle
 from benchmarks.soak_watch import Watch, say
+from taimatsu import evaluate
 from taimatsu.compiler.service import service
 from taimatsu.recorder import state
 from taimatsu.runtime import threads
@@ -291,6 +292,7 @@ def main() -> int:
     soak.watch.stop()
     for complaint in soak.watch.complaints():
         soak.fail(complaint)
+    soak.done["specialisations"] = evaluate.STATISTICS.specialisations
     counted = ", ".join(f"{name} {count}" for name, count in sorted(soak.done.items()))
     say(f"{'FAILED' if soak.failures else 'ended well'}: {counted}; {soak.watch.summary()}")
     return int(bool(soak.failures))

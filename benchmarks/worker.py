@@ -61,6 +61,7 @@ def counts(library: str) -> dict[str, int]:
         "compilations": executed.compilations,
         "plans": executed.plans,
         "bindings": executed.bindings,
+        "specialisations": executed.specialisations,
     }
 
 

@@ -61,6 +61,12 @@ FLAGS: tuple[Flag, ...] = (
         "share of the machine's peak",
     ),
     Flag(
+        "TAIMATSU_SPECIALISE",
+        True,
+        "0 keeps hot kernels as they are: none is compiled again, in the background, for the "
+        "sizes that it runs with",
+    ),
+    Flag(
         "TAIMATSU_VERIFY",
         False,
         "1 verifies each recorded program before it is carried out (the tests do)",
@@ -99,6 +105,7 @@ class Config:
     eager: bool
     log: str
     profile: bool
+    specialise: bool
     verify: bool
 
     def __init__(self, environment: Mapping[str, str]) -> None:

@@ -115,6 +115,7 @@ class Launch:
         messages: by error code, what a failed check says.
         flops: floating-point operations, bytes: memory that must be read and written.
         extents: symbols of the kernel that are not the program's: what they stand for.
+        kind: of the group that it belongs to.
     """
 
     kernel: Kernel
@@ -125,3 +126,4 @@ class Launch:
     flops: Index = ZERO
     bytes: Index = ZERO
     extents: dict[str, Index] = field(default_factory=dict)
+    kind: str = ""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 
 from taimatsu.compiler.cache import ObjectCache, configured_cache
 from taimatsu.compiler.service import CompileError, Job, service
 from taimatsu.compiler.toolchain import kernel_fingerprint
-from taimatsu.compiler.transport import pack_kernel, pack_target
+from taimatsu.compiler.transport import pack_kernel, pack_target, pack_values
 from taimatsu.ir.loops import Kernel
 from taimatsu.ir.target import Target
 
@@ -18,11 +19,35 @@ COMPILATIONS = 0
 
 def object_key(packed: bytes, target: Target) -> str:
     """What the object of a kernel, packed by ``transport.pack_kernel``, is kept under."""
+    return _hashed(target.key().encode(), packed)
+
+
+def _hashed(*parts: bytes) -> str:
     digest = hashlib.blake2b(kernel_fingerprint().encode(), digest_size=20)
-    for data in (target.key().encode(), packed):
+    for data in parts:
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
+
+
+def specialised_object(
+    key: str, kernel: bytes, values: Sequence[int], target: Target
+) -> tuple[bytes, bool]:
+    """The object of a kernel for given values of its symbols, and whether it was compiled now.
+
+    ``key`` is the generic object's, ``kernel`` its loops. It is compiled at low priority, where it
+    is not cached. Raises CompileError.
+    """
+    extents = pack_values(values)
+    name = _hashed(key.encode(), extents)
+    kept = object_cache()
+    code = kept.get(name)
+    if code is not None:
+        return code, False
+    job = service.submit_kernel(kernel, pack_target(target), background=True, values=extents)
+    code = job.result()
+    kept.put(name, code)
+    return code, True
 
 
 def objects_for(kernels: list[Kernel], target: Target) -> list[bytes]:

@@ -96,4 +96,5 @@ def scheduled(group: Group, chosen: dict[Stage, Layout], target: Target) -> list
         nodes |= dict.fromkeys((*stage.fused, stage.node))
     for launch in launches:
         launch.nodes = tuple(nodes)
+        launch.kind = "contraction" if is_product else group.kind
     return list(launches)

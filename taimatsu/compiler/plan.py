@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taimatsu.compiler.groups import Launch, Layout, Memory, Temporary
+from taimatsu.compiler.transport import pack_kernel
 from taimatsu.ir.graph import Graph
 from taimatsu.ir.index import Index, Symbol, index
 from taimatsu.ir.stages import Cell, Item, Stage
 
 ALIGNMENT = 64
+# Groups whose kernels are compiled again for known extents. Others gain nothing that shows.
+SPECIALISED_KINDS = frozenset({"contraction"})
 
 
 @dataclass(eq=False)
@@ -77,7 +80,9 @@ class Call:
         nodes: of the graph, by place.
         flops, bytes: what it computes and moves.
         may_fail: whether it checks anything.
+        specialises: whether code for known extents is worth having.
         kernel: the loops; None where the plan comes from disk.
+        packed: the loops as bytes, where the plan comes from disk and they may be wanted again.
     """
 
     key: str
@@ -91,10 +96,17 @@ class Call:
     flops: Index
     bytes: Index
     may_fail: bool
+    specialises: bool = False
     kernel: Any = None
+    packed: Any = b""  # bytes, a name that is taken here
+
+    def loops(self) -> Any:
+        """The kernel's loops as bytes."""
+        return self.packed or pack_kernel(self.kernel)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "kernel": None}
+        packed = self.loops() if self.specialises else b""
+        return {**self.__dict__, "kernel": None, "packed": packed}
 
 
 @dataclass(eq=False)
@@ -260,6 +272,7 @@ class Planner:
             launch.flops.substitute(own),
             launch.bytes.substitute(own),
             bool(launch.messages),
+            bool(kernel.symbols) and launch.kind in SPECIALISED_KINDS,
             kernel,
         )
 

@@ -149,13 +149,21 @@ class CompileService:
         return self._submit(fields, background)
 
     def submit_kernel(
-        self, kernel: bytes, target: bytes, *, output: str = "object", background: bool = False
+        self,
+        kernel: bytes,
+        target: bytes,
+        *,
+        output: str = "object",
+        background: bool = False,
+        values: bytes = b"",
     ) -> Job:
         """Has a kernel compiled: ``kernel`` and ``target`` as ``compiler/transport.py`` packs them.
 
-        The rest is as for ``submit``; in the code the kernel's function is called ``kernel``.
+        With ``values`` (of the kernel's symbols) it is specialised to them first. The rest is as
+        for ``submit``; in the code the kernel's function is called ``kernel``.
         """
-        return self._submit((target, output.encode(), kernel), background)
+        more = (values,) if values else ()
+        return self._submit((target, output.encode(), kernel, *more), background)
 
     def _submit(self, fields: tuple[bytes, ...], background: bool) -> Job:
         with self._lock:

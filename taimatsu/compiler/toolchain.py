@@ -44,7 +44,7 @@ def kernel_fingerprint() -> str:
     """
     package = Path(__file__).parents[1]
     sources = [*(package / "compiler" / "codegen").rglob("*.py")]
-    sources.append(package / "compiler" / "transport.py")
+    sources.extend(package / "compiler" / f"{name}.py" for name in ("transport", "specialise"))
     sources.extend(package / "ir" / f"{name}.py" for name in ("expression", "index", "loops"))
     digest = hashlib.blake2b(fingerprint().encode(), digest_size=8)
     for source in sorted(sources):

@@ -9,6 +9,7 @@ and would recurse as deep as the expressions are.
 from __future__ import annotations
 
 import marshal
+from collections.abc import Sequence
 from typing import Any
 
 from taimatsu.ir.expression import FLOATS, Expression
@@ -28,6 +29,16 @@ def pack_kernel(kernel: Kernel) -> bytes:
 def unpack_kernel(data: bytes) -> Kernel:
     """The kernel; its buffers, variables and symbols have names of their own."""
     return _Unpacker(data).kernel
+
+
+def pack_values(values: Sequence[int]) -> bytes:
+    """The numbers that a kernel's symbols stand for, as bytes."""
+    return marshal.dumps(tuple(values), FORMAT)
+
+
+def unpack_values(data: bytes) -> tuple[int, ...]:
+    values: tuple[int, ...] = marshal.loads(data)
+    return values
 
 
 def pack_target(target: Target) -> bytes:

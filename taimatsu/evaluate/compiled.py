@@ -28,6 +28,7 @@ from taimatsu.compiler.transport import pack_kernel, pack_target
 from taimatsu.config import config
 from taimatsu.evaluate import explain, interpreter
 from taimatsu.evaluate.program import Bound, item_bytes
+from taimatsu.evaluate.specialisation import Code
 from taimatsu.evaluate.statistics import STATISTICS
 from taimatsu.ir.graph import Graph, Operand
 from taimatsu.ir.target import Target
@@ -146,6 +147,7 @@ def _bound(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound:
         lowered.numbers,
         lowered.guards,
         functions,
+        target,
     )
     if REPORT.wants("memory"):
         REPORT.say("memory", bound.memory_text())
@@ -197,20 +199,10 @@ def _show(graph: Graph, plan: Plan, target: Target) -> None:
                 REPORT.say(topic, f"{call.name}\n{job.result().decode()}")
 
 
-class _Code:
-    """A loaded kernel: its address, and what keeps it there."""
-
-    __slots__ = ("address", "owner")
-
-    def __init__(self, loaded: Any) -> None:
-        self.owner = loaded
-        self.address = loaded.address("kernel")
-
-
-def _code(key: str, data: bytes) -> _Code:
+def _code(key: str, data: bytes) -> Code:
     found = _loaded.get(key)
     if found is None:
-        found = _loaded[key] = _Code(loader.load(data))
+        found = _loaded[key] = Code(loader.load(data))
         if len(_loaded) > 4 * PLANS:
             _loaded.pop(next(iter(_loaded)))
     return found

@@ -17,13 +17,16 @@ from taimatsu import dtypes
 from taimatsu.compiler.plan import Call, Place, Plan, ReferenceCall, Seen, Space, lay_out
 from taimatsu.config import config
 from taimatsu.errors import OperationError
+from taimatsu.evaluate import specialisation
 from taimatsu.evaluate.interpreter import evaluate_node
 from taimatsu.evaluate.profile import PROFILE
+from taimatsu.evaluate.specialisation import HOT_LAUNCHES, Request
 from taimatsu.evaluate.statistics import STATISTICS
 from taimatsu.ir.expression import SIZES
 from taimatsu.ir.graph import Graph
 from taimatsu.ir.index import Index, Symbol
 from taimatsu.ir.stages import Item
+from taimatsu.ir.target import Target
 from taimatsu.recorder.number import plain
 from taimatsu.runtime import threads
 from taimatsu.runtime.buffers import Mapping
@@ -80,6 +83,7 @@ class Bound:
         numbers: the items that numbers are read from, and their kinds.
         guards: items whose values the plan was made for.
         functions: the loaded code by object key.
+        target: what it was compiled for.
     """
 
     def __init__(
@@ -92,7 +96,9 @@ class Bound:
         numbers: Sequence[tuple[int, str]],
         guards: dict[int, int],
         functions: dict[str, Any],
+        target: Target,
     ) -> None:
+        self.target = target
         self.graph = graph
         self.plan = plan
         self.guards = tuple(guards.items())
@@ -181,16 +187,40 @@ class Bound:
         self._integer_items = [i for _, i in words.integers]
         self._scratch_words = words.scratch
         self._sources = list(words.sources)
+        self._until_hot = HOT_LAUNCHES if specialisation.requests(self) else 0
         self._may_fly = (
             not self._may_fail and len(self.segments) == 1 and self._work() >= WORTH_FLYING
         )
 
     def _work(self) -> float:
         """About how many seconds a launch takes one thread."""
-        calls = [call for call in self.plan.calls if isinstance(call, Call)]
-        flops = sum(self.size(call.flops) for call in calls)
-        moved = sum(self.size(call.bytes) for call in calls)
-        return flops / 50e9 + moved / 10e9
+        return sum(self.seconds(call) for call in self.plan.calls if isinstance(call, Call))
+
+    def seconds(self, call: Call) -> float:
+        """About how many seconds a kernel takes one thread."""
+        return self.size(call.flops) / 50e9 + self.size(call.bytes) / 10e9
+
+    def specialise(self, codes: dict[Request, Any]) -> None:
+        """Has other code carry out kernels from the next launch on."""
+        segments: list[Segment | ReferenceCall] = []
+        for segment in self.segments:
+            if isinstance(segment, ReferenceCall):
+                segments.append(segment)
+                continue
+            program, calls, phases = segment
+            owners = list(program.owners)
+            phases = list(phases)
+            for place, call in enumerate(calls):
+                code = codes.get(specialisation.request(self, call))
+                if code is not None:
+                    owners[place] = code
+                    phases[place] = phases[place]._replace(function=code.address)
+            segments.append((threads.Program(phases, owners), calls, phases))
+        self.segments = segments  # in one step: a launch finds either
+
+    def extents(self) -> str:
+        """The values of the program's symbols."""
+        return ", ".join([f"{name} = {value}" for name, value in self._values.items()])
 
     def memory_text(self) -> str:
         """Where intermediate values lie, a line each."""
@@ -219,6 +249,9 @@ class Bound:
 
         Raises ``KernelError`` where a check fails; buffers are as before then.
         """
+        self._until_hot -= 1
+        if not self._until_hot:
+            specialisation.ask(self)
         finish()
         made = dict(buffers)
         for slot, size, kind in self.outputs:

@@ -12,9 +12,17 @@ class Statistics:
         launches: calls into compiled code.
         plans: structures that went through the compiler's passes.
         bindings: programs bound to a plan.
+        specialisations: kernels that were compiled again, in the background, for known extents.
     """
 
-    __slots__ = ("bindings", "compilations", "launches", "plans", "references")
+    __slots__ = (
+        "bindings",
+        "compilations",
+        "launches",
+        "plans",
+        "references",
+        "specialisations",
+    )
 
     def __init__(self) -> None:
         self.references = 0
@@ -22,6 +30,7 @@ class Statistics:
         self.launches = 0
         self.plans = 0
         self.bindings = 0
+        self.specialisations = 0
 
 
 STATISTICS = Statistics()

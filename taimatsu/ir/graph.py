@@ -7,7 +7,7 @@ new one. Values are assigned once; nodes stand in the order in which they were r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from taimatsu.ir.meta import Meta
@@ -109,6 +109,10 @@ class Graph:
             used = set(node.reads()) | set(node.results)
             node.dies = tuple(sorted(used - alive))
             alive |= used
+
+    def is_ready(self, items: Sequence[Any]) -> bool:
+        """Whether the evaluator has what it takes to run it with such numbers."""
+        return any(made is None or made.fits(items) for made in self.program or ())
 
     def __str__(self) -> str:
         lines = [f"input %{v} = slot {slot}" for slot, v in self.inputs.items()]

@@ -576,11 +576,11 @@ def _replaced(atom: Atom, values: dict[Atom, Index | int]) -> Index:
         return total
     left: Index = atom.left.substitute(values)
     right: Index = atom.right.substitute(values)
-    if kind is Quotient:
-        return left // right
-    if kind is Remainder:
-        return left % right
-    return minimum(left, right)
+    if kind is Minimum:
+        return minimum(left, right)
+    if right == 0:
+        return index(0)  # of an empty extent: nothing reads it
+    return left // right if kind is Quotient else left % right
 
 
 def _evaluated(atom: Atom, values: Callable[[Atom], int]) -> int:

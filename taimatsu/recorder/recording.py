@@ -11,12 +11,20 @@ import numpy as np
 
 from taimatsu import dtypes, forks
 from taimatsu.errors import OperationError
+from taimatsu.ir.graph import Graph
 from taimatsu.ir.meta import meta as make_meta
 from taimatsu.recorder import state as state_module
 from taimatsu.recorder.base import TensorBase, counter_of, registered
 from taimatsu.recorder.forget import forget
 from taimatsu.recorder.recipe import Kept, Recipe, habit_of, may_recompute
-from taimatsu.recorder.state import INPUT, STATISTICS, Info, State, program_for
+from taimatsu.recorder.state import (
+    INPUT,
+    STATISTICS,
+    Info,
+    State,
+    program_for,
+    serving_program,
+)
 from taimatsu.recorder.tape import CLOSED, LOCK, RUNNING, Tape, saved_slots, tape_order
 from taimatsu.storage import SNAPSHOT_LIMIT, Storage, finish, is_exposed, window
 
@@ -213,19 +221,34 @@ class Recording:
         elif saved:
             kept = Kept(habit_of(final), saved)
             live |= saved
-        program = program_for(final, live)
+        if type(kept) is Recipe:  # what it would compute again is not to be written now
+            program = program_for(final, live)
+        else:
+            program = serving_program(final, live, items)
+        try:
+            made = self._made(program, background)
+        except Exception:
+            own = program_for(final, live)
+            if own is program:
+                raise
+            made = self._made(own, background)  # what nobody asks for may have failed
+        for slot, buffer in made.items():
+            if slot in live:
+                items[slot].buffer = buffer
+        STATISTICS.flushes += 1
+        final.stamp = STATISTICS.flushes
+        self.tape.saved = kept
+
+    def _made(self, program: Graph, background: bool) -> dict[int, np.ndarray]:
+        """What a program makes of the present values."""
+        items, old = self.items, self.old
         buffers = {}
-        old = self.old
         for slot in program.inputs:
             buffer = old.get(slot)
             buffers[slot] = items[slot].buffer if buffer is None else buffer
         buffers.update(old)  # what is written in place keeps its memory
-        made = registered.execute(program, buffers, items, background)
-        for slot, buffer in made.items():
-            items[slot].buffer = buffer
-        STATISTICS.flushes += 1
-        final.stamp = STATISTICS.flushes
-        self.tape.saved = kept
+        made: dict[int, np.ndarray] = registered.execute(program, buffers, items, background)
+        return made
 
     def _live(self, final: State) -> tuple[frozenset[int], frozenset[int]]:
         """The storages whose values somebody can still ask for, and those that only a backward

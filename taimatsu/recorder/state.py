@@ -236,6 +236,31 @@ def program_for(final: State, live: frozenset[int]) -> Graph:
     return program
 
 
+def serving_program(final: State, live: frozenset[int], items: list) -> Graph:
+    """A program of a sequence that writes the storages ``live``, and perhaps others too.
+
+    A set that was never there before is served by the program of a larger one, if that is ready
+    for ``items``: what else it writes is dropped. A set that comes again gets its own.
+    """
+    program = final.programs.get(live)
+    if program is not None:
+        return program
+    served = final.memo.setdefault("served", set())
+    if live not in served:
+        larger = [
+            (len(other), program)
+            for other, program in final.programs.items()
+            if live < other and program.is_ready(items)
+        ]
+        if larger:
+            if len(served) >= PROGRAM_LIMIT:
+                served.clear()
+            served.add(live)
+            return min(larger, key=operator.itemgetter(0))[1]
+    served.discard(live)
+    return program_for(final, live)
+
+
 def build_graph(final: State, live: frozenset[int]) -> Graph:
     """The program of a sequence of steps that writes the storages ``live``."""
     nodes: list[Node] = []

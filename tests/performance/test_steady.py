@@ -17,6 +17,7 @@ import pytest
 import taimatsu as torch
 from taimatsu import evaluate, recorder
 from taimatsu.config import config
+from taimatsu.evaluate import specialisation
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -36,6 +37,7 @@ class Counts(NamedTuple):
     compilations: int
     plans: int
     bindings: int
+    specialisations: int  # of them hot programs have theirs, then no more: see the full size
 
 
 def counts() -> Counts:
@@ -48,6 +50,7 @@ def counts() -> Counts:
         executed.compilations,
         executed.plans,
         executed.bindings,
+        executed.specialisations,
     )
 
 
@@ -69,9 +72,11 @@ def steady_work(name: str, size: int, warm: int, count: int) -> None:
     recorder.flush()
     for i in range(warm):
         value_of(step(i))
+    assert specialisation.settle(60)
     before = counts()
     for i in range(warm, warm + count):
         assert math.isfinite(value_of(step(i)))
+    assert specialisation.settle(60)
     assert_nothing_new(before, counts())
 
 

@@ -133,10 +133,11 @@ def answer(emitter: Emitter, request: list[bytes]) -> list[bytes]:
     """The answer to a request: (b"ok", code) or (b"error", message).
 
     Requests are (triple, cpu, features, output, IR), for modules, and (target, output, kernel), for
-    kernels as ``compiler/transport.py`` packs them.
+    kernels as ``compiler/transport.py`` packs them; a fourth field has the values of the kernel's
+    symbols that it shall be specialised to.
     """
     try:
-        if len(request) == 3:
+        if len(request) in (3, 4):
             return [b"ok", emit_kernel(emitter, *request)]
         triple, cpu, features, output, ir = [field.decode() for field in request]
         return [b"ok", emitter.emit(ir, triple, cpu, features, output)]
@@ -145,14 +146,20 @@ def answer(emitter: Emitter, request: list[bytes]) -> list[bytes]:
         return [b"error", f"{type(error).__name__}: {error}".encode()]
 
 
-def emit_kernel(emitter: Emitter, target: bytes, output: bytes, kernel: bytes) -> bytes:
+def emit_kernel(
+    emitter: Emitter, target: bytes, output: bytes, kernel: bytes, values: bytes = b""
+) -> bytes:
     """The code of a kernel of the loop IR; its function is called ``kernel``."""
     stand_in_for_package()
     from taimatsu.compiler import transport
     from taimatsu.compiler.codegen.llvm import lower_kernel
+    from taimatsu.compiler.specialise import specialised
 
     machine = transport.unpack_target(target)
-    ir = lower_kernel(transport.unpack_kernel(kernel), machine)
+    loops = transport.unpack_kernel(kernel)
+    if values:
+        loops = specialised(loops, transport.unpack_values(values))
+    ir = lower_kernel(loops, machine)
     return emitter.emit(ir, machine.triple, machine.cpu, machine.llvm_features, output.decode())
 
 
