@@ -116,7 +116,7 @@ def test_what_is_found_computes_on_its_own_memory() -> None:
     ]
     total = sum(g.sum(0) for g in got)
     total.numpy()
-    for k, (x, w) in enumerate(zip(parts, weights, strict=True)):
+    for k, (x, w) in enumerate(pairs):
         product = x.numpy().astype(np.float64) @ w.numpy()
         e = np.exp(product - product.max(1, keepdims=True))
         want = e / e.sum(1, keepdims=True) * (k + 1.5)
