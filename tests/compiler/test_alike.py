@@ -111,9 +111,8 @@ def test_the_second_program_of_a_loop_finds_the_passes_of_the_first(scheduled: l
 def test_what_is_found_computes_on_its_own_memory() -> None:
     parts = [torch.randn(40, 30) for _ in range(6)]
     weights = [torch.randn(30, 30) for _ in range(6)]
-    got = [
-        (x @ w).softmax(1) * (k + 1.5) for k, (x, w) in enumerate(zip(parts, weights, strict=True))
-    ]
+    pairs = list(zip(parts, weights, strict=True))
+    got = [(x @ w).softmax(1) * (k + 1.5) for k, (x, w) in enumerate(pairs)]
     total = sum(g.sum(0) for g in got)
     total.numpy()
     for k, (x, w) in enumerate(pairs):
