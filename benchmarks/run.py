@@ -56,7 +56,9 @@ class Machine:
         count = str(self.threads)
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         chosen = dict.fromkeys(names, count) | {"TAIMATSU_CACHE": cache, "JAX_PLATFORMS": "cpu"}
-        return {**os.environ, **chosen}
+        # Others were compiled to bytecode when they were installed; ours at the first import.
+        kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        return {**kept, **chosen}
 
 
 def choose_processors(threads: int) -> list[int]:

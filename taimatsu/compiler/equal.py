@@ -18,20 +18,35 @@ class EqualMaps:
         self._axes: dict[tuple[int, Index], Var] = {}
         self._numbers: dict[Any, int] = {}  # what an expression is made of -> its number
         self._found: dict[Any, Stage] = {}
+        self._seldom: dict[Any, Stage | None] = {}  # the only map of a shape and of such loads
 
     def take(self, stage: Stage) -> Stage | None:
         """Notes a map without checks, after all that it reads; returns what it is equal to."""
+        assert stage.value is not None
+        # Most maps differ from all others at first sight. One is looked at when there is another.
+        sources = dict.fromkeys([self.replaced.get(n.detail[0], n.detail[0]) for n in loads(stage)])
+        sight = (stage.shape, stage.order, stage.value.op, *sources)
+        if sight not in self._seldom:
+            self._seldom[sight] = stage
+            return None
+        other = self._seldom[sight]
+        if other is not None:
+            self._seldom[sight] = None
+            self._found[self._key(other)] = other
+        earlier = self._found.setdefault(self._key(stage), stage)
+        if earlier is stage:
+            return None
+        self.replaced[stage] = earlier
+        return earlier
+
+    def _key(self, stage: Stage) -> Any:
+        """Equal for maps that compute the same."""
         assert stage.value is not None
         names: dict[Any, Index | int] = {}
         for d, var in enumerate(stage.axes):
             common = self._axes.setdefault((d, var.extent), Var(f"e{d}", var.extent))
             names[var] = Index(((common, 1),), 0)
-        key = (stage.shape, stage.order, self._number(stage.value, names, {}))
-        earlier = self._found.setdefault(key, stage)
-        if earlier is stage:
-            return None
-        self.replaced[stage] = earlier
-        return earlier
+        return stage.shape, stage.order, self._number(stage.value, names, {})
 
     def reads(self, stage: Stage) -> None:
         """Lets a stage read what is computed."""

@@ -10,7 +10,8 @@ noted with its reason (``TAIMATSU_LOG=fusion``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from taimatsu.compiler.equal import EqualMaps
 from taimatsu.compiler.groups import Group
@@ -24,6 +25,7 @@ from taimatsu.compiler.meeting import (
     reads_windows,
     wide,
 )
+from taimatsu.compiler.precedence import Precedence
 from taimatsu.ir.expression import Expression, walk
 from taimatsu.ir.index import Index, Var
 from taimatsu.ir.stages import Stage, loads
@@ -35,6 +37,7 @@ ROW_LIMIT = 1 << 15  # elements of a row that is kept near the core
 WINDOW_LIMIT = 1 << 9  # the same where windows slide over it: channels may be innermost
 TOGETHER = 64  # rows that lie across memory are done together, in the lanes of vectors
 SMALL = 1 << 12  # elements that one core is done with before others could join in
+MOST_TRIED = 64  # groups that a stage could stand beside
 SHARED = 4  # what is read for so many elements each is read by all in the same loops
 
 Log = Callable[[str], None]
@@ -94,6 +97,7 @@ class _Fusion:
         self.outputs = outputs
         self.log = log
         self.sizes: dict[Stage, int] = {}
+        self.costs: dict[Expression, float] = {}
         self.cells = {s.cell.stage for s in stages if s.cell is not None and s.cell.stage}
         self.doomed: dict[Stage, Stage] = {}  # window -> the first update that overwrites it
         for stage in stages:
@@ -179,12 +183,12 @@ class _Fusion:
         """Whether a map is computed where ``user`` reads it."""
         if map_ in self.outputs or map_ in self.cells or map_.checks:
             # It is in memory anyhow; only what is free to compute again is.
-            if map_.checks or cost(map_.value) > 0 or list(_sources(map_)):  # type: ignore[arg-type]
+            if map_.checks or self._cost(map_) > 0 or list(_sources(map_)):
                 return False
         if not self._may_move(map_, user):
             self.log(f"{map_} is stored: what it reads is overwritten before {user}")
             return False
-        price = cost(map_.value)  # type: ignore[arg-type]
+        price = self._cost(map_)
         if price == 0 and _is_simple(map_):
             return True
         if is_contraction(user):
@@ -205,6 +209,14 @@ class _Fusion:
             f"{again:g} times in {user}"
         )
         return False
+
+    def _cost(self, map_: Stage) -> float:
+        value = map_.value
+        assert value is not None
+        found = self.costs.get(value)
+        if found is None:
+            found = self.costs[value] = cost(value)
+        return found
 
     def _may_move(self, map_: Stage, user: Stage) -> bool:
         """Whether what a map reads is still there when ``user`` reads it."""
@@ -236,10 +248,13 @@ class _Fusion:
         """Puts the stages that are left into groups."""
         self.groups: list[Group] = []
         self.place: dict[Stage, int] = {}
-        self.before: list[int] = []  # for each group, those that must come first, as bits
+        self.before = Precedence()
+        self.opaque: dict[int, int] = {}  # node -> the group of its results
+        self.nodes: dict[Group, int] = {}  # of all expressions of a group
         self.readers: dict[Stage, list[Stage]] = {}  # window -> stages that load it
-        self.reading: dict[Stage, set[int]] = {}  # stage -> groups that load it
-        self.small: dict[tuple[Index, ...], set[int]] = {}  # extents -> groups of few elements
+        # Sets of groups are bits of numbers here.
+        self.reading: dict[Stage, int] = {}  # stage -> groups that load it
+        self.small: dict[tuple[Index, ...], int] = {}  # extents -> groups of few elements
         users = self._users()
         self.copied = self._copied(users)
         for stage in self.stages:
@@ -251,7 +266,7 @@ class _Fusion:
         for stage in self.stages:
             if stage.kind != "window" and stage not in self.copied:
                 self._place(stage)
-        ordered = self._ordered()
+        ordered = [self.groups[number] for number in self.before.order()]
         for group in ordered:
             members = set(group.stages)
             group.outputs = [
@@ -289,8 +304,9 @@ class _Fusion:
 
     def _place(self, stage: Stage) -> None:
         waits = self._waits(stage)
+        blocked = self.before.of(waits)
         for number in sorted(self._candidates(stage), reverse=True):
-            if any(self.before[h] >> number & 1 for h in waits if h != number):
+            if blocked >> number & 1:
                 self.log(f"{stage} stays out of group {number}: it waits for what waits for that")
                 continue
             reason = self._join(self.groups[number], stage)
@@ -298,31 +314,31 @@ class _Fusion:
                 self._enter(stage, number, waits)
                 return
             self.log(f"{stage} stays out of group {number}: {reason}")
-        for number in sorted(self._beside(stage) - waits, reverse=True):
-            if any(self.before[h] >> number & 1 for h in waits):
-                continue
+        free = self._beside(stage) & ~blocked
+        for number in waits:
+            free &= ~(1 << number)
+        for number in islice(_bits(free), MOST_TRIED):
             if self._join_beside(self.groups[number], stage):
                 self._enter(stage, number, waits)
                 return
         number = len(self.groups)
         self.groups.append(self._new_group(stage))
-        self.before.append(0)
+        self.before.add_group()
         self._enter(stage, number, waits)
 
     def _enter(self, stage: Stage, number: int, waits: set[int]) -> None:
+        group = self.groups[number]
         self.place[stage] = number
+        self.nodes[group] = self.nodes.get(group, 0) + self._size(stage)
+        if group.kind == "opaque":
+            self.opaque[id(stage.node)] = number
+        bit = 1 << number if group.kind == "loops" else 0
         for read in _sources(stage):
-            self.reading.setdefault(read, set()).add(number)
+            self.reading[read] = self.reading.get(read, 0) | bit
         if _points(stage) <= SMALL:
-            self.small.setdefault(_extents(wide(stage.axes)), set()).add(number)
-        added = 0
-        for h in waits:
-            if h != number:
-                added |= self.before[h] | 1 << h
-        self.before[number] |= added
-        for other, before in enumerate(self.before):
-            if before >> number & 1:
-                self.before[other] = before | added
+            extents = _extents(wide(stage.axes))
+            self.small[extents] = self.small.get(extents, 0) | bit
+        self.before.put(waits, number)
 
     def _waits(self, stage: Stage) -> set[int]:
         """The groups that must be done before a stage."""
@@ -338,23 +354,24 @@ class _Fusion:
 
     def _candidates(self, stage: Stage) -> set[int]:
         if stage.kind == "opaque":  # the results of one node come together
-            return {n for s, n in self.place.items() if s.kind == "opaque" and s.node is stage.node}
+            number = self.opaque.get(id(stage.node))
+            return set() if number is None else {number}
         if stage.kind in ("scatter", "scan"):
             return set()
         return {self.place[s] for s in _sources(stage) if s in self.place}
 
-    def _beside(self, stage: Stage) -> set[int]:
-        """Groups that read what a stage reads, or are over as few elements as it is."""
+    def _beside(self, stage: Stage) -> int:
+        """Groups (as bits) that read what a stage reads, or are over as few elements as it is."""
         if stage.kind not in ("map", "reduce", "update") or is_contraction(stage):
-            return set()
+            return 0
         points = _points(stage)
-        found: set[int] = set()
+        found = 0
         for read in _sources(stage):
             if _elements(read) * SHARED >= points:
-                found |= self.reading.get(read, set())
+                found |= self.reading.get(read, 0)
         if points <= SMALL and not stage.reduce_axes:
-            found |= self.small.get(_extents(wide(stage.axes)), set())
-        return {n for n in found if self.groups[n].kind == "loops"}
+            found |= self.small.get(_extents(wide(stage.axes)), 0)
+        return found
 
     def _new_group(self, stage: Stage) -> Group:
         kind = stage.kind
@@ -391,7 +408,7 @@ class _Fusion:
                 return reason
         if stage.kind == "update" and self._overwrites(group, stage):
             return "the group reads what it overwrites elsewhere"
-        for member in group.stages:
+        for member in group.stages if not whole else ():
             own = group.rows[member]
             group.rows[member] = tuple([own[k] for k in kept])
         group.stages.append(stage)
@@ -417,7 +434,7 @@ class _Fusion:
         return True
 
     def _is_too_large(self, group: Group, stage: Stage) -> bool:
-        return sum(map(self._size, (*group.stages, stage))) > LARGEST_KERNEL
+        return self.nodes[group] + self._size(stage) > LARGEST_KERNEL
 
     def _rows_refused(
         self, group: Group, stage: Stage, kept: list[int], rows: tuple[Var, ...]
@@ -470,21 +487,13 @@ class _Fusion:
                     return True
         return False
 
-    def _ordered(self) -> list[Group]:
-        """The groups, each after those it waits for; else in the order of their first stages."""
-        done = 0
-        waiting = list(range(len(self.groups)))
-        ordered: list[Group] = []
-        while waiting:
-            for number in waiting:
-                if self.before[number] & ~done == 0:
-                    break
-            else:
-                raise AssertionError("groups wait for one another")
-            waiting.remove(number)
-            done |= 1 << number
-            ordered.append(self.groups[number])
-        return ordered
+
+def _bits(number: int) -> Iterator[int]:
+    """The places of the bits that are set, highest first."""
+    while number:
+        place = number.bit_length() - 1
+        yield place
+        number ^= 1 << place
 
 
 def _is_simple(map_: Stage) -> bool:

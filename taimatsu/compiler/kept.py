@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Container
 from functools import cache
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def plan_key(text: str, target: Target) -> str:
     return digest.hexdigest()
 
 
-def kept_plan(key: str) -> tuple[Plan, dict[str, bytes]] | None:
-    """A plan and its objects by key; None unless all are there."""
+def kept_plan(key: str, loaded: Container[str]) -> tuple[Plan, dict[str, bytes | None]] | None:
+    """A plan and its objects by key (None for those ``loaded``); None unless all are there."""
     cache_ = object_cache()
     data = cache_.get(key)
     if data is None:
@@ -48,12 +49,13 @@ def kept_plan(key: str) -> tuple[Plan, dict[str, bytes]] | None:
         plan = pickle.loads(data)
     except Exception:  # whatever is wrong with it, it is made anew
         return None
-    codes = {}
+    codes: dict[str, bytes | None] = {}
     for object_key in plan.keys:
-        code = cache_.get(object_key)
-        if code is None:
-            return None
-        codes[object_key] = code
+        codes[object_key] = None
+        if object_key not in loaded:
+            code = codes[object_key] = cache_.get(object_key)
+            if code is None:
+                return None
     return plan, codes
 
 

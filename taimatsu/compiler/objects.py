@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import cache
 
 from taimatsu.compiler.cache import ObjectCache, configured_cache
@@ -51,44 +51,74 @@ def specialised_object(
 
 
 def objects_for(kernels: list[Kernel], target: Target) -> list[bytes]:
-    """The object of each kernel; see ``compiled``."""
-    keys, found = compiled(kernels, target)
-    return [found[key] for key in keys]
+    """The object of each kernel; see ``Compilation``."""
+    compilation = Compilation(target)
+    keys = [compilation.add(kernel) for kernel in kernels]
+    found = compilation.finish()
+    return [found[key] or b"" for key in keys]
 
 
-def compiled(kernels: list[Kernel], target: Target) -> tuple[list[str], dict[str, bytes]]:
-    """The key of each kernel's object, and the objects; what is not cached is compiled, at once.
+class Compilation:
+    """The objects of a program's kernels; what is not cached is compiled while others are made.
 
     In each object the kernel's function is called ``kernel``. Kernels that differ in names alone
-    have one object. Raises CompileError for a kernel that cannot be compiled, once the others are.
+    have one object.
+
+    Args:
+        target: the machine.
+        loaded: keys of objects that nobody needs: their code is in the process already.
+
+    Attributes:
+        made: how many were compiled.
     """
-    global COMPILATIONS
-    kept = object_cache()
-    packed = [pack_kernel(kernel) for kernel in kernels]
-    keys = [object_key(data, target) for data in packed]
-    found: dict[str, bytes] = {}
-    jobs: dict[str, Job] = {}
-    machine = pack_target(target)
-    for key, data in zip(keys, packed, strict=True):
-        if key in found or key in jobs:
-            continue
-        code = kept.get(key)
+
+    def __init__(self, target: Target, loaded: Container[str] = ()) -> None:
+        self.target = target
+        self.loaded = loaded
+        self.made = 0
+        self._machine = pack_target(target)
+        self._keys: dict[Kernel, str] = {}
+        self._found: dict[str, bytes | None] = {}
+        self._jobs: dict[str, Job] = {}
+
+    def add(self, kernel: Kernel) -> str:
+        """The key of a kernel's object, which ``finish`` will give."""
+        global COMPILATIONS
+        key = self._keys.get(kernel)
+        if key is not None:
+            return key
+        packed = pack_kernel(kernel)
+        key = self._keys[kernel] = object_key(packed, self.target)
+        if key in self._found or key in self._jobs:
+            return key
+        if key in self.loaded:
+            self._found[key] = None
+            return key
+        code = object_cache().get(key)
         if code is None:
-            jobs[key] = service.submit_kernel(data, machine)
+            self._jobs[key] = service.submit_kernel(packed, self._machine)
+            self.made += 1
+            COMPILATIONS += 1
         else:
-            found[key] = code
-    COMPILATIONS += len(jobs)
-    failed: CompileError | None = None
-    for key, job in jobs.items():
-        try:
-            found[key] = job.result()
-        except CompileError as error:
-            failed = failed or error
-        else:
-            kept.put(key, found[key])
-    if failed is not None:
-        raise failed
-    return keys, found
+            self._found[key] = code
+        return key
+
+    def finish(self) -> dict[str, bytes | None]:
+        """The objects by key, once all are there; None for those that are loaded.
+
+        Raises CompileError for a kernel that cannot be compiled, once the others are.
+        """
+        failed: CompileError | None = None
+        for key, job in self._jobs.items():
+            try:
+                code = self._found[key] = job.result()
+            except CompileError as error:
+                failed = failed or error
+            else:
+                object_cache().put(key, code)
+        if failed is not None:
+            raise failed
+        return self._found
 
 
 @cache

@@ -14,15 +14,18 @@ took; with ``verify`` every kernel is checked.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from taimatsu.compiler import layouts, plan
+from taimatsu.compiler.alike import Form, schedules
 from taimatsu.compiler.fusion import fuse
-from taimatsu.compiler.groups import Group, Launch, Layout
+from taimatsu.compiler.groups import Group, Launch, Layout, Temporary
 from taimatsu.compiler.lower import Lowered
 from taimatsu.compiler.schedule import contraction, cpu
+from taimatsu.compiler.transport import pack_kernel
+from taimatsu.ir.loops import Kernel
 from taimatsu.ir.printer import kernel_text
 from taimatsu.ir.stages import Stage
 from taimatsu.ir.target import Target
@@ -49,9 +52,12 @@ class Report:
 
 
 def compile_stages(
-    lowered: Lowered, target: Target, report: Report
+    lowered: Lowered, target: Target, report: Report, ready: Callable[[Kernel], object]
 ) -> tuple[list[plan.Step], dict[Stage, Layout]]:
-    """The steps of a lowered program, and the layouts of all stages that have memory."""
+    """The steps of a lowered program, and the layouts of all stages that have memory.
+
+    ``ready`` is given each kernel as soon as there is one, to be compiled while others are made.
+    """
     outputs = lowered.outputs
     with report.timed("fuse"):
         groups = fuse(lowered.stages, outputs.values(), lambda line: report.say("fusion", line))
@@ -60,7 +66,11 @@ def compile_stages(
     steps: list[plan.Step] = []
     with report.timed("schedule"):
         for group in groups:
-            steps += scheduled(group, chosen, target)
+            made = scheduled(group, chosen, target, report)
+            for step in made:
+                if isinstance(step, Launch):
+                    ready(step.kernel)
+            steps += made
     if report.verify or report.wants("ir"):
         for step in steps:
             if isinstance(step, Launch):
@@ -81,20 +91,46 @@ def fixed(lowered: Lowered) -> set[Stage]:
     return seen
 
 
-def scheduled(group: Group, chosen: dict[Stage, Layout], target: Target) -> list[plan.Step]:
+def scheduled(
+    group: Group, chosen: dict[Stage, Layout], target: Target, report: Report
+) -> list[plan.Step]:
     """The steps of a group."""
     if group.kind == "opaque":
         return [plan.Reference(group.stages)]
     if all(any(v.extent == 0 for v in stage.axes) for stage in group.stages):
         return []  # there is nothing to compute
-    over = group.stages[0].reduce_axes
-    is_product = group.kind == "contraction" and not any(v.extent == 0 for v in over)
-    schedule = contraction.schedule if is_product else cpu.schedule
-    launches = schedule(group, chosen, target)
+    form = Form(group, chosen, target)
+    launches = schedules.find(form)
+    if launches is None:
+        launches = _schedule(group, chosen, target)
+        schedules.keep(form, launches)
+    elif report.verify:
+        _verify_alike(launches, _schedule(group, chosen, target))
     nodes: dict[Any, None] = {}
     for stage in group.stages:
         nodes |= dict.fromkeys((*stage.fused, stage.node))
     for launch in launches:
         launch.nodes = tuple(nodes)
-        launch.kind = "contraction" if is_product else group.kind
+        launch.kind = "contraction" if _is_product(group) else group.kind
     return list(launches)
+
+
+def _is_product(group: Group) -> bool:
+    """Whether there is something to multiply."""
+    over = group.stages[0].reduce_axes
+    return group.kind == "contraction" and not any(v.extent == 0 for v in over)
+
+
+def _schedule(group: Group, chosen: dict[Stage, Layout], target: Target) -> list[Launch]:
+    schedule = contraction.schedule if _is_product(group) else cpu.schedule
+    return schedule(group, chosen, target)
+
+
+def _verify_alike(found: list[Launch], made: list[Launch]) -> None:
+    """What was found for a group of equal form must be what its own schedule is."""
+    for a, b in zip(found, made, strict=True):
+        own = [m for m in zip(a.memory, b.memory, strict=True) if not isinstance(m[0], Temporary)]
+        if any(x is not y for x, y in own) or a.numbers != b.numbers:
+            raise AssertionError(f"{a.kernel.name}: groups of one form differ in memory")
+        if pack_kernel(a.kernel) != pack_kernel(b.kernel):
+            raise AssertionError(f"{a.kernel.name}: groups of one form differ in their kernels")

@@ -27,6 +27,8 @@ class Canonical:
     def __init__(self, graph: Graph, lowered: Lowered) -> None:
         self.slots: list[int] = []
         self.items: list[int] = []
+        self._slots: dict[int, int] = {}
+        self._items: dict[int, int] = {}
         self._places = {id(node): place for place, node in enumerate(graph.nodes)}
         self._names: dict[Expression, str] = {}
         self._lines: list[str] = []
@@ -38,14 +40,16 @@ class Canonical:
         self.text = "\n".join(self._lines)
 
     def slot(self, slot: int) -> int:
-        if slot not in self.slots:
+        number = self._slots.setdefault(slot, len(self.slots))
+        if number == len(self.slots):
             self.slots.append(slot)
-        return self.slots.index(slot)
+        return number
 
     def item(self, place: int) -> int:
-        if place not in self.items:
+        number = self._items.setdefault(place, len(self.items))
+        if number == len(self.items):
             self.items.append(place)
-        return self.items.index(place)
+        return number
 
     def _stage(self, stage: Stage) -> None:
         self._names = {}

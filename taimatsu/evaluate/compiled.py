@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from taimatsu.compiler import objects
 from taimatsu.compiler.dispatcher import dispatch_object
 from taimatsu.compiler.groups import Launch
 from taimatsu.compiler.kept import keep_plan, kept_plan, plan_key
 from taimatsu.compiler.lower import Lowered, NotLoweredError, lower
+from taimatsu.compiler.objects import Compilation
 from taimatsu.compiler.pipeline import Report, compile_stages
 from taimatsu.compiler.plan import Call, Plan, Planner
 from taimatsu.compiler.service import CompileError, service
@@ -46,7 +46,7 @@ Prepared = tuple[Plan, dict[str, Any]]  # a plan, and its code by object key
 _ABSENT = object()
 _lock = threading.RLock()
 _plans: OrderedDict[tuple[Target, str], Prepared] = OrderedDict()
-_loaded: dict[str, Any] = {}  # code, by its object's key
+_loaded: dict[str, Code] = {}  # code, by its object's key
 _shapes: dict[tuple, list[tuple]] = {}  # by what programs do: the shapes that came in
 
 
@@ -160,28 +160,28 @@ def _planned(graph: Graph, lowered: Lowered, canonical: Canonical, target: Targe
         REPORT.say("record", str(graph))
     key = plan_key(canonical.text, target)
     if not explain.is_watched() and not any(map(REPORT.wants, COMPILER_TOPICS)):
-        found = kept_plan(key)
+        found = kept_plan(key, _loaded)
         if found is not None:
             plan, codes = found
             REPORT.say("cache", f"a plan of {len(codes)} kernels found")
-            return plan, {k: _code(k, code) for k, code in codes.items()}
+            return plan, _codes(codes)
     REPORT.say("ir", canonical.text)
-    steps, layouts = compile_stages(lowered, target, REPORT)
+    compilation = Compilation(target, _loaded)
+    steps, layouts = compile_stages(lowered, target, REPORT, compilation.add)
     STATISTICS.plans += 1
-    launches = [step for step in steps if isinstance(step, Launch)]
-    before = objects.COMPILATIONS
-    keys, codes = objects.compiled([launch.kernel for launch in launches], target)
-    made = objects.COMPILATIONS - before
-    STATISTICS.compilations += made
-    REPORT.say("cache", f"{len(launches)} kernels: {made} compiled, the others found")
     planner = Planner(
         steps, layouts, lowered.outputs, graph, canonical.slots, canonical.items, item_bytes
     )
-    plan = planner.plan(dict(zip(launches, keys, strict=True)))
+    launches = [step for step in steps if isinstance(step, Launch)]
+    plan = planner.plan({launch: compilation.add(launch.kernel) for launch in launches})
+    codes = compilation.finish()
+    made = compilation.made
+    STATISTICS.compilations += made
+    REPORT.say("cache", f"{len(launches)} kernels: {made} compiled, the others found")
     plan.keys = list(codes)
     keep_plan(key, plan)
     _show(graph, plan, target)
-    return plan, {k: _code(k, code) for k, code in codes.items()}
+    return plan, _codes(codes)
 
 
 def _show(graph: Graph, plan: Plan, target: Target) -> None:
@@ -199,12 +199,15 @@ def _show(graph: Graph, plan: Plan, target: Target) -> None:
                 REPORT.say(topic, f"{call.name}\n{job.result().decode()}")
 
 
-def _code(key: str, data: bytes) -> Code:
-    found = _loaded.get(key)
-    if found is None:
-        found = _loaded[key] = Code(loader.load(data))
-        if len(_loaded) > 4 * PLANS:
-            _loaded.pop(next(iter(_loaded)))
+def _codes(objects: dict[str, bytes | None]) -> dict[str, Code]:
+    """The code of objects by key; None stands for what is loaded already."""
+    found = {key: _loaded[key] for key in objects if key in _loaded}
+    for key, data in objects.items():
+        if key not in found:
+            assert data is not None
+            found[key] = _loaded[key] = Code(loader.load(data))
+    while len(_loaded) > 4 * PLANS:
+        _loaded.pop(next(iter(_loaded)))
     return found
 
 

@@ -93,6 +93,7 @@ class Stage:
     """
 
     __slots__ = (
+        "_loads",
         "after",
         "axes",
         "cell",
@@ -149,6 +150,7 @@ class Stage:
         self.readers: tuple[Stage, ...] = ()
         self.result = 0
         self.opaque_inputs: tuple[Any, ...] = ()
+        self._loads: tuple[Any, ...] | None = None  # what ``loads`` found in which expressions
 
     def __getitem__(self, coordinates: Any) -> Expression:
         if type(coordinates) is not tuple:
@@ -182,11 +184,18 @@ def loads(stage: Stage) -> list[Expression]:
     """Every load in a stage's expressions (value, coordinates, checks), each node once."""
     from taimatsu.ir.expression import walk
 
-    roots = [] if stage.value is None else [stage.value]
-    roots += [c for c in stage.where if type(c) is Expression]
-    roots += [condition for condition, _ in stage.checks]
+    value, where, checks = stage.value, stage.where, stage.checks
+    known = stage._loads
+    if known is not None and known[0] is value and known[1] is where and known[2] is checks:
+        found: list[Expression] = known[3]
+        return found
+    roots = [] if value is None else [value]
+    roots += [c for c in where if type(c) is Expression]
+    roots += [condition for condition, _ in checks]
     seen: set[Expression] = set()
-    return [node for root in roots for node in walk(root, seen) if node.op == "load"]
+    found = [node for root in roots for node in walk(root, seen) if node.op == "load"]
+    stage._loads = (value, where, checks, found)
+    return found
 
 
 def producers(stage: Stage) -> list[Stage]:

@@ -11,11 +11,11 @@ import numpy as np
 
 from taimatsu import dtypes, recorder, shapes
 from taimatsu.errors import OperationError
-from taimatsu.ir.builder import Builder, Extent
+from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import SIZES, Expression
 from taimatsu.ir.index import Index, index
 from taimatsu.ir.meta import Meta, meta
-from taimatsu.ir.stages import REPLACE, Stage, View
+from taimatsu.ir.stages import Stage, View
 from taimatsu.ops.base import Operation, Sample, array, booleans, composite, integers, register
 from taimatsu.ops.coordinates import (
     Source,
@@ -225,7 +225,7 @@ class Stack(Operation):
 
 # -- stages ------------------------------------------------------------------------------------
 
-_SELECTED = 8  # parts that each element is selected from; more are written one after the other
+_SELECTED = 8  # parts that each element is selected from; more are joined in runs first
 
 
 def joined(b: Builder, parts: Sequence[Source], dim: int, dtype: str) -> Stage:
@@ -236,7 +236,8 @@ def joined(b: Builder, parts: Sequence[Source], dim: int, dtype: str) -> Stage:
     if not parts:
         return filled_stage(b, shape, 0, dtype)
     if len(parts) > _SELECTED:
-        return _joined_by_writes(b, parts, dim, shape, dtype)
+        runs = [parts[first : first + _SELECTED] for first in range(0, len(parts), _SELECTED)]
+        return joined(b, [joined(b, run, dim, dtype) for run in runs], dim, dtype)
 
     def at(*i: Index) -> Expression:
         end = total - parts[-1].shape[dim]
@@ -257,28 +258,6 @@ def _part_at(
     """The part's element for a place in the result, or the one nearest to it."""
     at = clamped(where[dim] - start, part.shape[dim])
     return converted(b, part[replaced(where, dim, at)], dtype)
-
-
-def _joined_by_writes(
-    b: Builder, parts: Sequence[Source], dim: int, shape: Sequence[Extent], dtype: str
-) -> Stage:
-    """Each element is read once, however many parts there are."""
-    made = filled_stage(b, shape, 0, dtype)
-    start = index(0)
-    for part in parts:
-        made = _written(b, made, part, dim, start)
-        start = start + part.shape[dim]
-    return made
-
-
-def _written(b: Builder, whole: Stage, part: Source, dim: int, start: Index) -> Stage:
-    return b.scatter(
-        whole,
-        part.shape,
-        lambda *i: replaced(i, dim, i[dim] + start),
-        lambda *i: converted(b, part[i], whole.dtype),
-        REPLACE,
-    )
 
 
 def _with_dimension(tensor: Any, dim: int) -> View:

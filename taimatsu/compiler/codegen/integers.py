@@ -10,8 +10,8 @@ from __future__ import annotations
 from math import gcd
 from typing import Any
 
-from taimatsu.compiler.codegen.writer import Value, Writer
-from taimatsu.ir.index import Index, Minimum, Product, Quotient, Symbol, Var, bounds
+from taimatsu.compiler.codegen.writer import Scope, Value, Writer
+from taimatsu.ir.index import Index, Minimum, Product, Quotient, Symbol, Var, bounds, index
 
 NARROW = 2**31  # what a signed 32-bit number cannot hold
 
@@ -68,6 +68,8 @@ class Indices:
         self.writer = writer
         self.places: dict[Any, Place] = {}
         self.width = 0
+        self._leaves: dict[Any, tuple[Any, ...]] = {}  # what an atom's value depends on
+        self._known: dict[Any, tuple[list[Place], Scope | None, int, Place]] = {}
 
     # -- sums ------------------------------------------------------------------------------
 
@@ -151,9 +153,9 @@ class Indices:
         assert total is not None
         return total if common.constant == 0 else writer.binary("add", total, common)
 
-    def value(self, index: Index) -> Value:
+    def value(self, value: Index) -> Value:
         """An index as an int64 operand, a vector where lanes differ."""
-        return self.full(self.place(index))
+        return self.full(self.place(value))
 
     # -- atoms -----------------------------------------------------------------------------
 
@@ -164,6 +166,32 @@ class Indices:
             if place is None:
                 raise ValueError(f"[codegen] there is no loop of {atom}, and no such symbol")
             return place
+        leaves = self._leaves.get(atom)
+        if leaves is None:
+            leaves = self._leaves[atom] = tuple(dict.fromkeys(index(atom).atoms()))
+        here = [self._atom(leaf) for leaf in leaves]
+        known = self._known.get(atom)
+        if known is not None and self._is_valid(known, here):
+            return known[3]
+        made = self._made(atom)
+        level = max([v.level for v in _values(made)], default=-1)
+        scope = None if level < 0 else self.writer.scopes[level]
+        self._known[atom] = (here, scope, level, made)
+        return made
+
+    def _is_valid(self, known: tuple[list[Place], Scope | None, int, Place], here: list) -> bool:
+        """Whether what was written for an atom serves here: its variables stand where they stood,
+        and the scope lasts that its value was computed in.
+        """
+        places, scope, level, _ = known
+        if any(a is not b for a, b in zip(places, here, strict=True)):
+            return False
+        scopes = self.writer.scopes
+        return scope is None or (level < len(scopes) and scopes[level] is scope)
+
+    def _made(self, atom: Any) -> Place:
+        """What an atom that is made of others is here."""
+        kind = type(atom)
         if kind is Product:
             total = Place(1)
             for factor in atom.factors:
@@ -243,6 +271,10 @@ class Indices:
             and divisor is not None
             and divisor < NARROW
         )
+
+
+def _values(place: Place) -> list[Value]:
+    return [*place.terms] if place.vector is None else [*place.terms, place.vector]
 
 
 def _level(term: tuple[Value, int]) -> int:
