@@ -18,7 +18,17 @@ from typing import Any
 
 from taimatsu.ir.expression import COMPARISONS, Expression
 from taimatsu.ir.index import Index, Minimum, Product, Quotient, Remainder, Symbol, Var
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
+from taimatsu.ir.loops import (
+    Allocate,
+    Buffer,
+    Check,
+    If,
+    Kernel,
+    Loop,
+    Statement,
+    Store,
+    Transpose,
+)
 
 INFIX = {
     "add": "+",
@@ -240,6 +250,9 @@ class Printer:
         lines.extend([indent + line for line in defined])
         lines.append(f"{indent}check {texts[0]} else {check.code}")
 
+    def transpose(self, statement: Transpose, indent: str, lines: list[str]) -> None:
+        lines.append(f"{indent}transpose {self._name(statement.buffer)}")
+
     def allocate(self, statement: Allocate, indent: str, lines: list[str]) -> None:
         buffer = statement.buffer
         text = self.buffer_text(buffer)
@@ -252,6 +265,7 @@ _STATEMENTS: dict[type, Callable[[Printer, Any, str, list[str]], None]] = {
     Store: Printer.store,
     If: Printer.condition,
     Check: Printer.check,
+    Transpose: Printer.transpose,
     Allocate: Printer.allocate,
 }
 

@@ -23,6 +23,7 @@ from taimatsu.ir.loops import (
     Loop,
     Statement,
     Store,
+    Transpose,
     padded_bytes,
     statements,
 )
@@ -120,6 +121,8 @@ class _Function:
             self._if(statement)  # type: ignore[arg-type]
         elif kind is Check:
             self._check(statement)  # type: ignore[arg-type]
+        elif kind is Transpose:
+            self.memory.transpose(statement.buffer)  # type: ignore[attr-defined]
         elif kind is Allocate:
             self._allocate(statement)  # type: ignore[arg-type]
         else:

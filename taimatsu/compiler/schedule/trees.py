@@ -10,7 +10,7 @@ from typing import Any
 
 from taimatsu.ir.expression import Expression, index_value, rewrite, walk
 from taimatsu.ir.index import Index, Var
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Loop, Statement, Store, statements
+from taimatsu.ir.loops import Allocate, Buffer, Check, If, Loop, Statement, Store, Transpose, statements
 
 Body = tuple[Statement, ...]
 Coordinates = tuple[Any, ...]
@@ -116,6 +116,8 @@ class _Substitution:
             return If(self.expression(statement.condition, done), self.body(statement.body))
         if kind is Allocate:
             return Allocate(statement.buffer, self.body(statement.body))
+        if kind is Transpose:
+            return statement
         return self.loop(statement)
 
     def loop(self, loop: Loop) -> Loop:
