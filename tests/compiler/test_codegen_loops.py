@@ -44,7 +44,9 @@ def test_transpositions(width, dtype, target):
 def test_transpositions_shuffle_within_registers():
     """As many shuffles as there are pairs of rows in each of four rounds, and nothing in memory."""
     text = assembly(turned(16), AVX512)
-    moves = [line.split()[0] for line in text.splitlines() if re.match(r"\s+v(unpck|perm|shuf)", line)]
+    moves = [
+        line.split()[0] for line in text.splitlines() if re.match(r"\s+v(unpck|perm|shuf)", line)
+    ]
     assert len(moves) == 64
     assert "(%rsp)" not in text
 

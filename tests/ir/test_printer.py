@@ -242,7 +242,11 @@ def test_every_field_of_every_node_shows(make: Callable[[], Kernel]) -> None:
 
 
 def test_all_kinds_of_parts_are_among_the_changed() -> None:
-    met = {type(p) for make in (scale_rows, sum_rows, gather_checked, turned) for p, _ in fields(make())}
+    met = {
+        type(p)
+        for make in (scale_rows, sum_rows, gather_checked, turned)
+        for p, _ in fields(make())
+    }
     assert met >= set(CHANGED)
     assert set(Statement.__subclasses__()) <= set(CHANGED)
 

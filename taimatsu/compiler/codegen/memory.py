@@ -387,9 +387,7 @@ def _parted(writer: Writer, rows: list[Value], group: int) -> list[Value]:
     width = rows[0].width
     parts: list[list[Value]] = []
     for start in (0, group):
-        order = [
-            at + lane for at in range(start, 2 * width, 2 * group) for lane in range(group)
-        ]
+        order = [at + lane for at in range(start, 2 * width, 2 * group) for lane in range(group)]
         pairs = [_shuffled(writer, a, b, order) for a, b in zip(rows[::2], rows[1::2], strict=True)]
         parts.append(_parted(writer, pairs, group))
     return [row for both in zip(*parts, strict=True) for row in both]

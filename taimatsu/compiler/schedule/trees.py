@@ -10,7 +10,17 @@ from typing import Any
 
 from taimatsu.ir.expression import Expression, index_value, rewrite, walk
 from taimatsu.ir.index import Index, Var
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Loop, Statement, Store, Transpose, statements
+from taimatsu.ir.loops import (
+    Allocate,
+    Buffer,
+    Check,
+    If,
+    Loop,
+    Statement,
+    Store,
+    Transpose,
+    statements,
+)
 
 Body = tuple[Statement, ...]
 Coordinates = tuple[Any, ...]
