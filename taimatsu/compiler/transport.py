@@ -20,6 +20,7 @@ from taimatsu.ir.loops import (
     If,
     Kernel,
     Loop,
+    Prefetch,
     Statement,
     Store,
     Transpose,
@@ -190,6 +191,9 @@ class _Packer:
             return self._new(("check", self._expression(given.condition), given.code))
         elif kind is Transpose:
             return self._new(("transpose", self._buffer(given.buffer)))
+        elif kind is Prefetch:
+            where = tuple([self._index(c) for c in given.coordinates])
+            return self._new(("prefetch", self._buffer(given.buffer), where, given.is_written))
         else:
             head = ("allocate", self._buffer(given.buffer))
         return self._new((*head, tuple([self._statement(s) for s in given.body])))
@@ -288,6 +292,9 @@ class _Unpacker:
 
     def _transpose(self, buffer: int) -> Transpose:
         return Transpose(self.made[buffer])
+
+    def _prefetch(self, buffer: int, where: tuple[int, ...], is_written: bool) -> Prefetch:
+        return Prefetch(self.made[buffer], self._all(where), is_written)
 
     def _allocate(self, buffer: int, body: tuple[int, ...]) -> Allocate:
         return Allocate(self.made[buffer], self._all(body))

@@ -22,6 +22,7 @@ from taimatsu.ir.loops import (
     If,
     Kernel,
     Loop,
+    Prefetch,
     Statement,
     Store,
     Transpose,
@@ -187,6 +188,9 @@ class _Interpreter:
         for place in range(lanes * lanes):
             memory.content[place] = before[place % lanes * lanes + place // lanes]
 
+    def prefetch(self, statement: Prefetch) -> None:
+        assert statement.buffer in self.memory
+
     def allocate(self, statement: Allocate) -> None:
         buffer = statement.buffer
         memory = _Memory(buffer, self.index)
@@ -271,6 +275,7 @@ _RULES: dict[type, Callable[[_Interpreter, Any], None]] = {
     If: _Interpreter.condition,
     Check: _Interpreter.check,
     Transpose: _Interpreter.transpose,
+    Prefetch: _Interpreter.prefetch,
     Allocate: _Interpreter.allocate,
 }
 

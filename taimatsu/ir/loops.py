@@ -104,7 +104,8 @@ def row_major(shape: tuple[Index, ...]) -> tuple[Index, ...]:
 
 
 class Statement:
-    """Base: ``Loop``, ``Store``, ``If``, ``Check``, ``Transpose``, ``Allocate``."""
+    """Base: ``Loop``, ``Store``, ``If``, ``Check``, ``Transpose``, ``Prefetch``,
+    ``Allocate``."""
 
     __slots__ = ()
 
@@ -175,6 +176,22 @@ class Transpose(Statement):
 
     def __init__(self, buffer: Buffer) -> None:
         self.buffer = buffer
+
+
+class Prefetch(Statement):
+    """Says that ``buffer[coordinates]`` is needed soon, so that memory can be asked for it.
+
+    Coordinates may be outside. ``is_written``: it will be written, and is perhaps not read before.
+    """
+
+    __slots__ = ("buffer", "coordinates", "is_written")
+
+    def __init__(
+        self, buffer: Buffer, coordinates: Iterable[Index], is_written: bool = False
+    ) -> None:
+        self.buffer = buffer
+        self.coordinates = tuple(map(index, coordinates))
+        self.is_written = is_written
 
 
 class Allocate(Statement):

@@ -25,6 +25,7 @@ from taimatsu.ir.loops import (
     If,
     Kernel,
     Loop,
+    Prefetch,
     Statement,
     Store,
     Transpose,
@@ -253,6 +254,11 @@ class Printer:
     def transpose(self, statement: Transpose, indent: str, lines: list[str]) -> None:
         lines.append(f"{indent}transpose {self._name(statement.buffer)}")
 
+    def prefetch(self, statement: Prefetch, indent: str, lines: list[str]) -> None:
+        where = self._coordinates(statement.coordinates, {})
+        why = " to write" if statement.is_written else ""
+        lines.append(f"{indent}prefetch {self._name(statement.buffer)}[{where}]{why}")
+
     def allocate(self, statement: Allocate, indent: str, lines: list[str]) -> None:
         buffer = statement.buffer
         text = self.buffer_text(buffer)
@@ -266,6 +272,7 @@ _STATEMENTS: dict[type, Callable[[Printer, Any, str, list[str]], None]] = {
     If: Printer.condition,
     Check: Printer.check,
     Transpose: Printer.transpose,
+    Prefetch: Printer.prefetch,
     Allocate: Printer.allocate,
 }
 

@@ -26,6 +26,7 @@ from taimatsu.ir.loops import (
     If,
     Kernel,
     Loop,
+    Prefetch,
     Statement,
     Store,
     Transpose,
@@ -211,6 +212,16 @@ class _Verifier:
         square = buffer.scope == "register" and lanes > 1 and buffer.shape == (index(lanes),)
         self.check(square, f"{name} is no row of as many vectors as they have lanes")
 
+    def prefetch(self, statement: Prefetch) -> None:
+        buffer = statement.buffer
+        self.check(buffer in self.buffers, f"the buffer {buffer.name} is not in scope")
+        self.check(buffer.scope != "register", f"the register {buffer.name} is not in memory")
+        same = len(statement.coordinates) == len(buffer.shape)
+        self.check(same, f"{len(statement.coordinates)} coordinates for {buffer.name}")
+        for coordinate in statement.coordinates:
+            self.index(coordinate)
+        self.check(self.vector is None, "a prefetch stands inside of a vector loop")
+
     def allocate(self, statement: Allocate) -> None:
         buffer = statement.buffer
         name = buffer.name
@@ -367,6 +378,7 @@ _RULES: dict[type, Callable[[_Verifier, Any], None]] = {
     If: _Verifier.condition,
     Check: _Verifier.checked,
     Transpose: _Verifier.transpose,
+    Prefetch: _Verifier.prefetch,
     Allocate: _Verifier.allocate,
 }
 

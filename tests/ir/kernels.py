@@ -16,7 +16,7 @@ from taimatsu.ir.expression import (
     unary,
 )
 from taimatsu.ir.index import Symbol, Var, index, minimum
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Store, Transpose
+from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Prefetch, Store, Transpose
 
 F32 = "float32"
 
@@ -73,6 +73,8 @@ def turned(width: int = 4, dtype: str = F32) -> Kernel:
     read = Store(square, [i], load(x, [i, j]))
     write = Store(y, [k, m], load(square, [k]))
     body = [
+        Prefetch(x, [width, 0]),
+        Prefetch(y, [0, 0], is_written=True),
         Loop(i, "unroll", [Loop(j, "vector", [read], width=width)]),
         Transpose(square),
         Loop(k, "unroll", [Loop(m, "vector", [write], width=width)]),

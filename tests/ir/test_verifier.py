@@ -20,7 +20,18 @@ from taimatsu.ir.expression import (
     unary,
 )
 from taimatsu.ir.index import Symbol, Var, index
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store, Transpose
+from taimatsu.ir.loops import (
+    Allocate,
+    Buffer,
+    Check,
+    If,
+    Kernel,
+    Loop,
+    Prefetch,
+    Statement,
+    Store,
+    Transpose,
+)
 from taimatsu.ir.stages import Stage
 from taimatsu.ir.verifier import verify
 
@@ -224,6 +235,13 @@ STATEMENTS: list[Case] = [
     (
         "seen outside of a vector loop",
         lambda: with_lanes(Store(LANES, [0], load(LANES, [1]) + 1.0)),
+    ),
+    ("v is not in memory", lambda: with_lanes(Prefetch(LANES, [0]))),
+    ("1 coordinates for x", lambda: kernel(Prefetch(X, [0]))),
+    ("there is no loop of j around", lambda: kernel(Prefetch(X, [COL, 0]))),
+    (
+        "a prefetch stands inside of a vector loop",
+        lambda: in_loops(Prefetch(X, [ROW, COL]), kind="vector"),
     ),
     ("v is no row of as many vectors", lambda: with_lanes(Transpose(LANES))),
     ("the buffer square is not in scope", lambda: kernel(Transpose(SQUARE))),

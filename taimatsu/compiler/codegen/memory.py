@@ -248,6 +248,13 @@ class Memory:
         )
         writer.changed([buffer])
 
+    def prefetch(self, buffer: Buffer, coordinates: list[Place], is_written: bool) -> None:
+        """Asks memory for an element's line, into the second cache."""
+        writer, name = self.writer, "@llvm.prefetch.p0"
+        writer.globals[name] = f"declare void {name}(ptr, i32, i32, i32)"
+        pointer = self.pointer(buffer, self.element(buffer, coordinates))
+        writer.line(f"call void {name}(ptr {pointer.name}, i32 {int(is_written)}, i32 2, i32 1)")
+
     # -- elements in memory and in registers -----------------------------------------------
 
     def from_memory(self, raw: Value, dtype: str) -> Value:

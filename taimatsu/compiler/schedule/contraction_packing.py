@@ -11,9 +11,9 @@ from collections.abc import Callable
 from math import prod
 from typing import NamedTuple
 
+from taimatsu.compiler.schedule.contraction_finish import Position
 from taimatsu.compiler.schedule.contraction_kernel import (
     ChunkCounter,
-    Position,
     nested,
     panel_of,
 )

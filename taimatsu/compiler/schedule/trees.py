@@ -16,6 +16,7 @@ from taimatsu.ir.loops import (
     Check,
     If,
     Loop,
+    Prefetch,
     Statement,
     Store,
     Transpose,
@@ -128,6 +129,9 @@ class _Substitution:
             return Allocate(statement.buffer, self.body(statement.body))
         if kind is Transpose:
             return statement
+        if kind is Prefetch:
+            moved = tuple([c.substitute(self.values) for c in statement.coordinates])
+            return Prefetch(*self.accessed(statement.buffer, moved), statement.is_written)
         return self.loop(statement)
 
     def loop(self, loop: Loop) -> Loop:
