@@ -163,6 +163,8 @@ class Memory:
 
     def _gather(self, buffer: Buffer, where: Place) -> Value:
         kind, width = STORED[buffer.dtype], self.indices.width
+        if self.mask is None and where.vector is None and buffer.item_bytes < 4:
+            return self._gather_one_by_one(buffer, where)
         pointers, mask = self.pointers(buffer, where), self._mask()
         whole = f"<{width} x {kind}>"
         name = f"@llvm.masked.gather.{suffix(kind, width)}.{suffix('ptr', width)}"
@@ -175,6 +177,18 @@ class Memory:
         )
         notes = self.notes[buffer]
         return self.writer.load(text, notes, kind, width, buffer, pointers, mask)
+
+    def _gather_one_by_one(self, buffer: Buffer, where: Place) -> Value:
+        """Short elements at equal distances, for which there is no instruction."""
+        writer, kind, width = self.writer, STORED[buffer.dtype], self.indices.width
+        first = where.without_lanes()
+        made = Value("poison", kind, width)
+        for lane in range(width):
+            at = Place(first.constant + lane * where.lanes, first.terms)
+            raw = self._load_one(buffer, at)
+            text = f"insertelement {made.type} {made.name}, {kind} {raw.name}, i64 {lane}"
+            made = writer.pure(text, kind, width, made, raw)
+        return made
 
     # -- stores ----------------------------------------------------------------------------
 

@@ -17,12 +17,20 @@ from taimatsu.compiler.schedule.contraction_kernel import (
     nested,
     panel_of,
 )
-from taimatsu.compiler.schedule.contraction_plan import MOST_CHUNKS, PACK_CHUNK, Plan, count
+from taimatsu.compiler.schedule.contraction_plan import (
+    FAR_BYTES,
+    MOST_CHUNKS,
+    PACK_CHUNK,
+    Plan,
+    count,
+)
 from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint, operand_of
 from taimatsu.ir import expression as ex
+from taimatsu.ir.expression import SIZES
 from taimatsu.ir.index import Index, Var, ceil_div, index, minimum
-from taimatsu.ir.loops import Allocate, Buffer, Loop, Statement, Store, Transpose
+from taimatsu.ir.loops import Allocate, Buffer, Loop, Prefetch, Statement, Store, Transpose
 
+STEPS_AHEAD, SQUARES_AHEAD = 8, 4  # of which memory is asked for what will be packed
 INLINE_USES = 4  # a factor that is computed is stored if it is used more often than that
 
 
@@ -138,7 +146,7 @@ def _pack_loops(
     if inner:
         begin = chunks.parts[-1] * block
         runs[0] = _Run(inner[0], begin, minimum(block, inner[0].extent - begin))
-    filler = _Filler(panel, operand, buffer, address, position)
+    filler = _Filler(panel, operand, buffer, address, position, inner)
     return [Loop(chunks.var, "parallel", filler.all(runs, turned))]
 
 
@@ -146,7 +154,13 @@ class _Filler:
     """Fills the part of a panel that one chunk copies."""
 
     def __init__(
-        self, panel: _Panel, operand: Operand, buffer: Buffer, address: Index, position: Position
+        self,
+        panel: _Panel,
+        operand: Operand,
+        buffer: Buffer,
+        address: Index,
+        position: Position,
+        inner: list[Var],
     ) -> None:
         self.panel = panel
         self.operand = operand
@@ -155,7 +169,15 @@ class _Filler:
         self.position = position
         self.first = index(position[panel.mark]) * panel.width
         left = panel.axis.extent - self.first
+        # The axis whose steps are too far apart for the machine to foresee.
+        self.jumps = next((v for v in reversed(inner) if self._is_far(v)), None)
         self.number = Var("vector", ceil_div(minimum(panel.width, left), panel.lanes))
+
+    def _is_far(self, axis: Var) -> bool:
+        operand = self.operand
+        if operand.strides is None:
+            return False
+        return abs(operand.stride(axis).hint()) * SIZES[operand.load.dtype] >= FAR_BYTES
 
     def all(self, runs: list[_Run], turned: Var | None) -> list[Statement]:
         """Loops over the runs; along the turned axis squares, then what is left."""
@@ -204,8 +226,18 @@ class _Filler:
         start = self.first + index(self.number) * lanes
         lane = Var("l", minimum(lanes, panel.axis.extent - start))
         here = {**there, axis: start + lane}
-        body = Loop(lane, "vector", [self._store(here, self._load(here))], width=lanes)
-        return [*made, Loop(self.number, "serial", [body])]
+        body: list[Statement] = []
+        if self.jumps is not None:
+            soon = {**there, axis: start, self.jumps: index(there[self.jumps]) + STEPS_AHEAD}
+            body += self._ask(soon)
+        body.append(Loop(lane, "vector", [self._store(here, self._load(here))], width=lanes))
+        return [*made, Loop(self.number, "serial", body)]
+
+    def _ask(self, here: Position) -> list[Statement]:
+        """Asks memory for an element that is needed soon."""
+        load = self.operand.load
+        where = load.detail[1][0].substitute(here)
+        return [Prefetch(load.detail[0], (where,))]
 
     def _square(self, there: Position, turned: Var) -> list[Statement]:
         """As many elements along the turned axis as a vector has lanes, for all of the panel's
@@ -221,13 +253,14 @@ class _Filler:
             where = minimum(where, axis.extent - 1)
         value = self._load({**there, axis: where, turned: at + along})
         read = Loop(along, "vector", [Store(square, [row], value)], width=lanes)
+        soon = self._ask({**there, axis: where, turned: at + SQUARES_AHEAD * lanes})
         step = Var("step", lanes)
         stored = lanes if pitch % lanes == 0 else minimum(lanes, width - index(self.number) * lanes)
         lane = Var("lane", stored)
         here = {**there, axis: begin + lane, turned: at + step}
         write = self._store(here, ex.load(square, [step]))
         body = [
-            Loop(row, "unroll", [read]),
+            Loop(row, "unroll", [*soon, read]),
             Transpose(square),
             Loop(step, "unroll", [Loop(lane, "vector", [write], width=lanes)]),
         ]

@@ -151,13 +151,27 @@ class _Tiles(NamedTuple):
     kinds: list[tuple[int, int, int, int]]
 
 
-def _cuts_of_lanes(size: int, vectors: int, lanes: int) -> list[tuple[int, int]]:
-    """How many tiles there are of how many vectors."""
+def _cuts_of_lanes(size: int, vectors: int, lanes: int, is_open: bool) -> list[tuple[int, int]]:
+    """How many tiles there are of how many vectors; ``is_open``: of an extent that comes from data,
+    for what is left of which there are tiles of one vector.
+    """
     whole, rest = divmod(size, vectors * lanes)
-    cuts = [(whole, vectors)] if whole else []
-    if rest:
-        cuts.append((1, -(-rest // lanes)))
-    return cuts
+    left = -(-rest // lanes)
+    cuts = [(whole, vectors), (left, 1) if is_open else (1, left)]
+    return [(n, w) for n, w in cuts if n and w]
+
+
+def _cuts_of_rows(size: int, factor: int, is_open: bool) -> list[tuple[int, int]]:
+    """How many tiles there are of how many rows; what is left of an open extent is taken by powers
+    of two.
+    """
+    whole, rest = divmod(size, factor)
+    cuts = [(whole, factor)]
+    if not is_open:
+        cuts.append((1, rest))
+    else:
+        cuts += [(1, 1 << n) for n in range(rest.bit_length()) if rest >> n & 1]
+    return [(n, f) for n, f in cuts if n and f]
 
 
 class _Search:
@@ -221,7 +235,8 @@ class _Search:
             if inner not in self.problem.axes or (holds and inner is not lane):
                 return [direct]
             along = inner
-        copied = PACK_COPY if elements * SIZES[self.problem.dtype] <= self.target.l2_bytes else 1.0
+        both = 2 * elements * SIZES[self.problem.dtype]
+        copied = PACK_COPY if both <= self.target.l2_bytes else 1.0
         if along is None or not operand.is_contiguous(along):
             turned = any(operand.is_contiguous(v) for v in self.problem.reduced)
             copied = max(copied, PACK_TURNED) if turned else GATHERED
@@ -256,7 +271,8 @@ class _Search:
         if axis is None or operand.strides is None:
             return UNKNOWN
         apart = gcd(operand.stride(axis).hint() * SIZES[operand.load.dtype], WAY_BYTES)
-        return self.target.l1_bytes // max(apart, CACHE_LINE)
+        # A quarter is for what streams by.
+        return self.target.l1_bytes * 3 // 4 // max(apart, CACHE_LINE)
 
     def _stall(self, operand: Operand) -> float:
         """What waiting for memory adds to each step of the reduction, in cycles."""
@@ -314,11 +330,12 @@ class _Search:
                 others *= self.size[axis]
         kinds = [
             (count * others, 1, w if lane in a.axes else 1, w if lane in b.axes else 1, w)
-            for count, w in _cuts_of_lanes(self.size[lane], vectors, self.lanes)
+            for count, w in _cuts_of_lanes(
+                self.size[lane], vectors, self.lanes, bool(lane.extent.terms)
+            )
         ]
         for axis, factor in factors.items():
-            whole, rest = divmod(self.size[axis], factor)
-            cuts = [(n, f) for n, f in ((whole, factor), (1, rest)) if n and f]
+            cuts = _cuts_of_rows(self.size[axis], factor, bool(axis.extent.terms))
             kinds = [
                 (
                     count * n,
