@@ -14,7 +14,18 @@ from typing import Any
 
 from taimatsu.ir.expression import FLOATS, Expression
 from taimatsu.ir.index import Index, Minimum, Product, Quotient, Remainder, Symbol, Var
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
+from taimatsu.ir.loops import (
+    Allocate,
+    Buffer,
+    Check,
+    If,
+    Kernel,
+    Loop,
+    Prefetch,
+    Statement,
+    Store,
+    Transpose,
+)
 from taimatsu.ir.target import Target
 
 PAIR_NAMES = {Quotient: "quotient", Remainder: "remainder", Minimum: "minimum"}
@@ -189,6 +200,11 @@ class _Packer:
             head = ("if", self._expression(given.condition))
         elif kind is Check:
             return self._new(("check", self._expression(given.condition), given.code))
+        elif kind is Transpose:
+            return self._new(("transpose", self._buffer(given.buffer)))
+        elif kind is Prefetch:
+            where = tuple([self._index(c) for c in given.coordinates])
+            return self._new(("prefetch", self._buffer(given.buffer), where, given.is_written))
         else:
             head = ("allocate", self._buffer(given.buffer))
         return self._new((*head, tuple([self._statement(s) for s in given.body])))
@@ -284,6 +300,12 @@ class _Unpacker:
 
     def _check(self, condition: int, code: int) -> Check:
         return Check(self.made[condition], code)
+
+    def _transpose(self, buffer: int) -> Transpose:
+        return Transpose(self.made[buffer])
+
+    def _prefetch(self, buffer: int, where: tuple[int, ...], is_written: bool) -> Prefetch:
+        return Prefetch(self.made[buffer], self._all(where), is_written)
 
     def _allocate(self, buffer: int, body: tuple[int, ...]) -> Allocate:
         return Allocate(self.made[buffer], self._all(body))

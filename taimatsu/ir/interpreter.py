@@ -15,7 +15,18 @@ import numpy as np
 from taimatsu.ir import scalars
 from taimatsu.ir.expression import Expression, walk
 from taimatsu.ir.index import Index, Symbol
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
+from taimatsu.ir.loops import (
+    Allocate,
+    Buffer,
+    Check,
+    If,
+    Kernel,
+    Loop,
+    Prefetch,
+    Statement,
+    Store,
+    Transpose,
+)
 from taimatsu.ir.printer import statement_text
 from taimatsu.ir.scalars import Value
 
@@ -168,6 +179,18 @@ class _Interpreter:
         if not self.value(check.condition, check):
             raise _CheckError(check.code)
 
+    def transpose(self, statement: Transpose) -> None:
+        memory, lanes = self.memory[statement.buffer], statement.buffer.lanes
+        before = list(memory.content)
+        written = all(bits is not UNDEFINED for bits in before)
+        what = f"{statement.buffer.name} is read before it is written"
+        assert written, f"{what}; in\n{statement_text(statement)}"
+        for place in range(lanes * lanes):
+            memory.content[place] = before[place % lanes * lanes + place // lanes]
+
+    def prefetch(self, statement: Prefetch) -> None:
+        assert statement.buffer in self.memory
+
     def allocate(self, statement: Allocate) -> None:
         buffer = statement.buffer
         memory = _Memory(buffer, self.index)
@@ -251,6 +274,8 @@ _RULES: dict[type, Callable[[_Interpreter, Any], None]] = {
     Store: _Interpreter.store,
     If: _Interpreter.condition,
     Check: _Interpreter.check,
+    Transpose: _Interpreter.transpose,
+    Prefetch: _Interpreter.prefetch,
     Allocate: _Interpreter.allocate,
 }
 

@@ -15,8 +15,8 @@ Loop kinds:
 
 A register is a small buffer of constant shape whose coordinates are constants once loops are
 unrolled. With ``lanes`` it holds a vector for each element: inside a vector loop of that width an
-iteration sees its own lane, outside only a store of one value to all lanes and ``across`` are
-allowed. Lanes that a masked vector leaves out keep their content.
+iteration sees its own lane, outside only a store of one value to all lanes, ``across`` and
+``Transpose`` are allowed. Lanes that a masked vector leaves out keep their content.
 
 Reductions are written out (init, combine, finish): the order of combination is in the text.
 """
@@ -104,7 +104,8 @@ def row_major(shape: tuple[Index, ...]) -> tuple[Index, ...]:
 
 
 class Statement:
-    """Base: ``Loop``, ``Store``, ``If``, ``Check``, ``Allocate``."""
+    """Base: ``Loop``, ``Store``, ``If``, ``Check``, ``Transpose``, ``Prefetch``,
+    ``Allocate``."""
 
     __slots__ = ()
 
@@ -162,6 +163,35 @@ class Check(Statement):
     def __init__(self, condition: Expression, code: int) -> None:
         self.condition = condition
         self.code = code
+
+
+class Transpose(Statement):
+    """Swaps the numbers of lane j of element i and lane i of element j of a register.
+
+    It has as many elements, in a row, as lanes, which are more than one; all of them are written
+    already. The statement stands outside of vector loops.
+    """
+
+    __slots__ = ("buffer",)
+
+    def __init__(self, buffer: Buffer) -> None:
+        self.buffer = buffer
+
+
+class Prefetch(Statement):
+    """Says that ``buffer[coordinates]`` is needed soon, so that memory can be asked for it.
+
+    Coordinates may be outside. ``is_written``: it will be written, and is perhaps not read before.
+    """
+
+    __slots__ = ("buffer", "coordinates", "is_written")
+
+    def __init__(
+        self, buffer: Buffer, coordinates: Iterable[Index], is_written: bool = False
+    ) -> None:
+        self.buffer = buffer
+        self.coordinates = tuple(map(index, coordinates))
+        self.is_written = is_written
 
 
 class Allocate(Statement):

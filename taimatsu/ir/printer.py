@@ -18,7 +18,18 @@ from typing import Any
 
 from taimatsu.ir.expression import COMPARISONS, Expression
 from taimatsu.ir.index import Index, Minimum, Product, Quotient, Remainder, Symbol, Var
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
+from taimatsu.ir.loops import (
+    Allocate,
+    Buffer,
+    Check,
+    If,
+    Kernel,
+    Loop,
+    Prefetch,
+    Statement,
+    Store,
+    Transpose,
+)
 
 INFIX = {
     "add": "+",
@@ -240,6 +251,14 @@ class Printer:
         lines.extend([indent + line for line in defined])
         lines.append(f"{indent}check {texts[0]} else {check.code}")
 
+    def transpose(self, statement: Transpose, indent: str, lines: list[str]) -> None:
+        lines.append(f"{indent}transpose {self._name(statement.buffer)}")
+
+    def prefetch(self, statement: Prefetch, indent: str, lines: list[str]) -> None:
+        where = self._coordinates(statement.coordinates, {})
+        why = " to write" if statement.is_written else ""
+        lines.append(f"{indent}prefetch {self._name(statement.buffer)}[{where}]{why}")
+
     def allocate(self, statement: Allocate, indent: str, lines: list[str]) -> None:
         buffer = statement.buffer
         text = self.buffer_text(buffer)
@@ -252,6 +271,8 @@ _STATEMENTS: dict[type, Callable[[Printer, Any, str, list[str]], None]] = {
     Store: Printer.store,
     If: Printer.condition,
     Check: Printer.check,
+    Transpose: Printer.transpose,
+    Prefetch: Printer.prefetch,
     Allocate: Printer.allocate,
 }
 

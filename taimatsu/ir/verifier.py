@@ -17,7 +17,7 @@ from taimatsu.ir.expression import (
     Expression,
     walk,
 )
-from taimatsu.ir.index import Index, Symbol, Var, bounds, is_at_most
+from taimatsu.ir.index import Index, Symbol, Var, bounds, index, is_at_most
 from taimatsu.ir.loops import (
     KINDS,
     Allocate,
@@ -26,8 +26,10 @@ from taimatsu.ir.loops import (
     If,
     Kernel,
     Loop,
+    Prefetch,
     Statement,
     Store,
+    Transpose,
     row_major,
 )
 from taimatsu.ir.printer import expression_text, statement_text
@@ -202,6 +204,24 @@ class _Verifier:
         self.expression(condition)
         self.check(condition.dtype == "bool", f"a condition of {condition.dtype}")
 
+    def transpose(self, statement: Transpose) -> None:
+        buffer = statement.buffer
+        name, lanes = buffer.name, buffer.lanes
+        self.check(buffer in self.buffers, f"the buffer {name} is not in scope")
+        self.check(self.vector is None, "a transposition stands inside of a vector loop")
+        square = buffer.scope == "register" and lanes > 1 and buffer.shape == (index(lanes),)
+        self.check(square, f"{name} is no row of as many vectors as they have lanes")
+
+    def prefetch(self, statement: Prefetch) -> None:
+        buffer = statement.buffer
+        self.check(buffer in self.buffers, f"the buffer {buffer.name} is not in scope")
+        self.check(buffer.scope != "register", f"the register {buffer.name} is not in memory")
+        same = len(statement.coordinates) == len(buffer.shape)
+        self.check(same, f"{len(statement.coordinates)} coordinates for {buffer.name}")
+        for coordinate in statement.coordinates:
+            self.index(coordinate)
+        self.check(self.vector is None, "a prefetch stands inside of a vector loop")
+
     def allocate(self, statement: Allocate) -> None:
         buffer = statement.buffer
         name = buffer.name
@@ -357,6 +377,8 @@ _RULES: dict[type, Callable[[_Verifier, Any], None]] = {
     Store: _Verifier.store,
     If: _Verifier.condition,
     Check: _Verifier.checked,
+    Transpose: _Verifier.transpose,
+    Prefetch: _Verifier.prefetch,
     Allocate: _Verifier.allocate,
 }
 

@@ -1,7 +1,7 @@
 """Dropout: elements, or whole channels, set to zero at random while training.
 
-The masks come from Philox, which is evaluated where the product is computed, forward and again
-backward, so that no mask is kept. The default generator goes on as if PyTorch's mask had been
+The masks come from Philox, in bits, forward and again backward: they are kept only within a
+program. The default generator goes on as if PyTorch's mask had been
 drawn from it: what is drawn later has PyTorch's numbers.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from taimatsu import dtypes
 from taimatsu.generator import default_generator, philox_uniform
 from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression
-from taimatsu.ir.index import Index
+from taimatsu.ir.index import Index, index
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ir.stages import Stage, View
 from taimatsu.ops.base import Operation, Sample, array, composite, register
@@ -36,19 +36,21 @@ def _kept(seed: int, offset: int, shape: tuple[int, ...], p: float) -> np.ndarra
     return (philox_uniform(seed, offset, count(shape)) < np.float32(1 - p)).reshape(shape)
 
 
-def _kept_at(
+def _keeping(
     b: Builder,
     seed: Expression,
     offset: Expression,
-    where: tuple[Index, ...],
     shape: tuple[Index, ...],
     p: float,
     feature: bool,
-) -> Expression:
-    """``_kept`` at one place of an input of this shape."""
-    places = 2 if feature else len(shape)
-    number = ravel(where[:places], shape[:places])
-    return uniform_below(b, seed, offset, number, float(np.float32(1 - p)))
+) -> Callable[[tuple[Index, ...]], Expression]:
+    """``_kept`` of an input of this shape, as a function of the place."""
+    numbered = shape[:2] if feature else shape
+    count = index(1)
+    for extent in numbered:
+        count = count * extent
+    is_below = uniform_below(b, seed, offset, count, float(np.float32(1 - p)))
+    return lambda where: is_below(ravel(where[: len(numbered)], numbered))
 
 
 def _mask_shape(shape: tuple[int, ...], feature: bool) -> tuple[int, ...]:
@@ -93,9 +95,10 @@ class Dropout(Operation):
         scale = (compute(1) / compute(1 - p)).astype(getattr(dtypes, input.dtype).numpy)
         factor = b.constant(float(scale), kind)
 
+        kept = _keeping(b, seed, offset, input.shape, p, feature)
+
         def element(*i: Index) -> Expression:
-            kept = _kept_at(b, seed, offset, i, input.shape, p, feature)
-            return b.cast(b.cast(input[i], kind) * b.where(kept, factor, 0), input.dtype)
+            return b.cast(b.cast(input[i], kind) * b.where(kept(i), factor, 0), input.dtype)
 
         return b.map(input.shape, input.dtype, element)
 
@@ -130,8 +133,10 @@ class DropoutMask(Operation):
         p: float,
         feature: bool,
     ) -> Stage:
+        kept = _keeping(b, seed, offset, input.shape, p, feature)
+
         def element(*i: Index) -> Expression:
-            return b.cast(_kept_at(b, seed, offset, i, input.shape, p, feature), input.dtype)
+            return b.cast(kept(i), input.dtype)
 
         shape = (*input.shape[:2], *(1 for _ in input.shape[2:])) if feature else input.shape
         return b.map(shape, input.dtype, element)

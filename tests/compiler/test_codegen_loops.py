@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from codegen_kernels import TARGETS, Launch, aligned, assembly, guarded, run
+from ir.kernels import turned
 
 from taimatsu.compiler.codegen.llvm import lower_kernel
 from taimatsu.ir import expression as ex
@@ -28,6 +29,26 @@ def floats(*shape: int) -> np.ndarray:
 
 def vector(var: Var, body: list[Statement], width: int = 16, unroll: int = 1) -> Loop:
     return Loop(var, "vector", body, width, unroll)
+
+
+@every_target
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "float16", "float32", "float64", "int64"])
+@pytest.mark.parametrize("width", [2, 4, 8, 16])
+def test_transpositions(width, dtype, target):
+    given = rng.integers(0, 2 if dtype == "bool" else 200, (width, width)).astype(dtype)
+    got = np.zeros_like(given)
+    assert run(turned(width, dtype), [given.reshape(-1), got.reshape(-1)], target=target) == 0
+    assert (got == given.T).all()
+
+
+def test_transpositions_shuffle_within_registers():
+    """As many shuffles as there are pairs of rows in each of four rounds, and nothing in memory."""
+    text = assembly(turned(16), AVX512)
+    moves = [
+        line.split()[0] for line in text.splitlines() if re.match(r"\s+v(unpck|perm|shuf)", line)
+    ]
+    assert len(moves) == 64
+    assert "(%rsp)" not in text
 
 
 # -- vector loops -----------------------------------------------------------------------------

@@ -17,7 +17,18 @@ from taimatsu.compiler.transport import pack_kernel, pack_target, unpack_kernel,
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import Expression, constant, load
 from taimatsu.ir.index import Index, Symbol, Var, index, minimum
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
+from taimatsu.ir.loops import (
+    Allocate,
+    Buffer,
+    Check,
+    If,
+    Kernel,
+    Loop,
+    Prefetch,
+    Statement,
+    Store,
+    Transpose,
+)
 from taimatsu.ir.printer import kernel_text
 from taimatsu.ir.target import Target
 from taimatsu.runtime import loader
@@ -54,7 +65,10 @@ def everything() -> Kernel:
     ]
     loop = Loop(i, "vector", inner, 4, 2)
     last = Store(y, [index(chunk), 0], ex.across("max", load(total, [1])) > 0.0)
-    body = Allocate(row, [Allocate(total, [loop, last])])
+    square = Buffer("square", "float32", [4], "register", lanes=4)
+    fill = Loop(Var("k", 4), "unroll", [])
+    turned = Allocate(square, [fill, Transpose(square), Prefetch(y, [index(chunk), n], True)])
+    body = Allocate(row, [Allocate(total, [loop, last]), turned])
     top = Loop(chunk, "parallel", [body])
     return Kernel("everything", [x, y], [n, m], ["int64", "float64"], [top])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from compiler.contraction_runner import Ready
 
 from taimatsu.compiler.groups import Group, Layout, ordered_layout
-from taimatsu.compiler.schedule.contraction import schedule
+from taimatsu.compiler.schedule.contraction import prepared, schedule
+from taimatsu.compiler.schedule.contraction_plan import Plan, plan
 from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression
 from taimatsu.ir.index import Index, Symbol, index
@@ -179,6 +181,41 @@ def test_matrix_products(shape, transposed, target):
     maker = Maker()
     out = matmul(maker, *shape, transposed)
     check(maker.case([out], [out]), target)
+
+
+@TARGETS
+@pytest.mark.parametrize("transposed", [(a, b) for a in (False, True) for b in (False, True)])
+@pytest.mark.parametrize("shape", [((), 70, 96, 1024), ((), 200, 45, 1040)], ids=str)
+def test_long_rows(shape, transposed, target):
+    """Rows that compete for the same places in a cache, and such as follow one another there."""
+    maker = Maker()
+    out = matmul(maker, *shape, transposed)
+    check(maker.case([out], [out]), target)
+
+
+def planned(*shape: int, transposed: tuple[bool, bool] = (False, False)) -> Plan:
+    maker = Maker()
+    out = matmul(maker, [], *shape, transposed)
+    target = replace(
+        Target.of("x86_64-unknown-linux-gnu", {"avx512f", "avx512vl"}),
+        l1_bytes=32 << 10,
+        l2_bytes=1 << 20,
+    )
+    layouts: dict[Stage, Layout] = {out: ordered_layout(out.shape, out.order)}
+    problem, parts = prepared(maker.case([out], [out]).group, layouts, target)
+    return plan(problem, target, parts)
+
+
+def test_rows_that_compete_for_a_cache_are_few_or_packed():
+    for length in (1024, 2048, 4096):
+        for transposed in (False, True):
+            chosen = planned(1024, 1024, length, transposed=(False, transposed))
+            (rows,) = chosen.factors.values()
+            assert rows <= 6 or 0 in chosen.packed
+    chosen = planned(1024, 1024, 1040)
+    (rows,) = chosen.factors.values()
+    assert rows > 8
+    assert 0 not in chosen.packed
 
 
 @pytest.mark.parametrize("transposed", [(a, b) for a in (False, True) for b in (False, True)])

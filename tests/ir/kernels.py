@@ -16,7 +16,7 @@ from taimatsu.ir.expression import (
     unary,
 )
 from taimatsu.ir.index import Symbol, Var, index, minimum
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Store
+from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Prefetch, Store, Transpose
 
 F32 = "float32"
 
@@ -63,6 +63,23 @@ def gather_checked() -> Kernel:
     store = If(load(keep, [i]), [Store(y, [i], load(scratch, [place]))])
     body = [copy, Loop(i, "serial", [checked, zero, store])]
     return Kernel("gather", [x, y, where, keep], [], [], [Allocate(scratch, body)])
+
+
+def turned(width: int = 4, dtype: str = F32) -> Kernel:
+    """``y[j, i] = x[i, j]`` of a square."""
+    x, y = (Buffer(name, dtype, [width, width]) for name in "xy")
+    square = Buffer("square", dtype, [width], "register", lanes=width)
+    i, j, k, m = (Var(name, width) for name in "ijkm")
+    read = Store(square, [i], load(x, [i, j]))
+    write = Store(y, [k, m], load(square, [k]))
+    body = [
+        Prefetch(x, [width, 0]),
+        Prefetch(y, [0, 0], is_written=True),
+        Loop(i, "unroll", [Loop(j, "vector", [read], width=width)]),
+        Transpose(square),
+        Loop(k, "unroll", [Loop(m, "vector", [write], width=width)]),
+    ]
+    return Kernel("turned", [x, y], [], [], [Allocate(square, body)])
 
 
 def shared_expression() -> Expression:

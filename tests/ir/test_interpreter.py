@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ir.kernels import gather_checked, scale_rows, sum_rows
+from ir.kernels import gather_checked, scale_rows, sum_rows, turned
 
 from taimatsu.ir.expression import (
     across,
@@ -196,6 +196,13 @@ def undefined(*body: Statement, symbols: int = 4) -> str:
     with pytest.raises(AssertionError) as raised:
         run(made, [zeros(4)], {"n": symbols})
     return str(raised.value)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_transpositions(backwards) -> None:
+    x, y = np.arange(16, dtype=np.float32), np.zeros(16, np.float32)
+    assert run(turned(), [x, y], {}, backwards=backwards) == 0
+    assert (y.reshape(4, 4) == x.reshape(4, 4).T).all()
 
 
 def test_elements_outside_are_errors() -> None:

@@ -9,11 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ir.kernels import gather_checked, scale_rows, shared_expression, sum_rows
+from ir.kernels import gather_checked, scale_rows, shared_expression, sum_rows, turned
 
 from taimatsu.ir.expression import Expression, constant, index_value, load
 from taimatsu.ir.index import Index, Product, Symbol, Var, index
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
+from taimatsu.ir.loops import (
+    Allocate,
+    Buffer,
+    Check,
+    If,
+    Kernel,
+    Loop,
+    Prefetch,
+    Statement,
+    Store,
+    Transpose,
+)
 from taimatsu.ir.printer import expression_text, kernel_text, statement_text
 
 SCALE = """\
@@ -55,6 +66,22 @@ allocate t0: scratch float32[9] strides [2] origin 3 size 20:
     if a3[i1]:
       a1[i1] = t0[{cast.int64(a2[i1])}]"""
 
+TURNED = """\
+a0: argument float32[4, 4] strides [4, 1] origin 0 size 16
+a1: argument float32[4, 4] strides [4, 1] origin 0 size 16
+symbols
+numbers
+allocate r0: register float32[4] strides [1] origin 0 size 4 lanes 4:
+  prefetch a0[4, 0]
+  prefetch a1[0, 0] to write
+  unroll i0 < 4:
+    vector i1 < 4 width 4:
+      r0[i0] = a0[i0, i1]
+  transpose r0
+  unroll i2 < 4:
+    vector i3 < 4 width 4:
+      a1[i2, i3] = r0[i2]"""
+
 EXPRESSION = """\
 %0 = x[i]
 %1 = exp((%0 * %0))
@@ -64,7 +91,7 @@ nan 0x7ff8000000000000:float32), %1, %0)) / cast.float64(index(2*i'1 + 1)))"""
 
 @pytest.mark.parametrize(
     ("kernel", "text"),
-    [(scale_rows, SCALE), (sum_rows, SUM), (gather_checked, GATHER)],
+    [(scale_rows, SCALE), (sum_rows, SUM), (gather_checked, GATHER), (turned, TURNED)],
 )
 def test_the_text_of_kernels(kernel: Callable[[], Kernel], text: str) -> None:
     assert kernel_text(kernel()) == text
@@ -204,10 +231,10 @@ def changed(value: Any, name: str) -> Any:
     return {"symbols": (Symbol("z"),), "numbers": ("int64",)}.get(name, (constant(1, "int8"),))
 
 
-CHANGED = (Kernel, Buffer, Loop, Store, If, Check, Allocate, Expression)
+CHANGED = (Kernel, Buffer, Loop, Store, If, Check, Transpose, Prefetch, Allocate, Expression)
 
 
-@pytest.mark.parametrize("make", [scale_rows, sum_rows, gather_checked])
+@pytest.mark.parametrize("make", [scale_rows, sum_rows, gather_checked, turned])
 def test_every_field_of_every_node_shows(make: Callable[[], Kernel]) -> None:
     kernel = make()
     before = kernel_text(kernel)
@@ -228,7 +255,11 @@ def test_every_field_of_every_node_shows(make: Callable[[], Kernel]) -> None:
 
 
 def test_all_kinds_of_parts_are_among_the_changed() -> None:
-    met = {type(p) for make in (scale_rows, sum_rows, gather_checked) for p, _ in fields(make())}
+    met = {
+        type(p)
+        for make in (scale_rows, sum_rows, gather_checked, turned)
+        for p, _ in fields(make())
+    }
     assert met >= set(CHANGED)
     assert set(Statement.__subclasses__()) <= set(CHANGED)
 

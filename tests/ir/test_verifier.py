@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from ir.kernels import gather_checked, scale_rows, sum_rows
+from ir.kernels import gather_checked, scale_rows, sum_rows, turned
 
 from taimatsu.ir.expression import (
     Expression,
@@ -20,7 +20,18 @@ from taimatsu.ir.expression import (
     unary,
 )
 from taimatsu.ir.index import Symbol, Var, index
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
+from taimatsu.ir.loops import (
+    Allocate,
+    Buffer,
+    Check,
+    If,
+    Kernel,
+    Loop,
+    Prefetch,
+    Statement,
+    Store,
+    Transpose,
+)
 from taimatsu.ir.stages import Stage
 from taimatsu.ir.verifier import verify
 
@@ -31,6 +42,7 @@ WHERE = Buffer("where", "int64", [8])
 ROW, COL = Var("i", 8), Var("j", 4)
 ONE, TRUE = constant(1, F32), constant(True, "bool")
 REGISTER = Buffer("r", F32, [2], "register")
+SQUARE = Buffer("square", F32, [4], "register", lanes=4)
 LANES = Buffer("v", F32, [2], "register", lanes=4)
 
 
@@ -47,7 +59,7 @@ def store_to_x(value: Expression) -> Kernel:
     return in_loops(Store(X, [ROW, COL], value))
 
 
-@pytest.mark.parametrize("make", [scale_rows, sum_rows, gather_checked])
+@pytest.mark.parametrize("make", [scale_rows, sum_rows, gather_checked, turned])
 def test_kernels_that_are_right(make: Callable[[], Kernel]) -> None:
     verify(make())
 
@@ -223,6 +235,19 @@ STATEMENTS: list[Case] = [
     (
         "seen outside of a vector loop",
         lambda: with_lanes(Store(LANES, [0], load(LANES, [1]) + 1.0)),
+    ),
+    ("v is not in memory", lambda: with_lanes(Prefetch(LANES, [0]))),
+    ("1 coordinates for x", lambda: kernel(Prefetch(X, [0]))),
+    ("there is no loop of j around", lambda: kernel(Prefetch(X, [COL, 0]))),
+    (
+        "a prefetch stands inside of a vector loop",
+        lambda: in_loops(Prefetch(X, [ROW, COL]), kind="vector"),
+    ),
+    ("v is no row of as many vectors", lambda: with_lanes(Transpose(LANES))),
+    ("the buffer square is not in scope", lambda: kernel(Transpose(SQUARE))),
+    (
+        "a transposition stands inside of a vector loop",
+        lambda: kernel(Allocate(SQUARE, [Loop(COL, "vector", [Transpose(SQUARE)], width=4)])),
     ),
     (
         "lanes cannot be combined by sub",

@@ -21,8 +21,10 @@ from taimatsu.ir.loops import (
     If,
     Kernel,
     Loop,
+    Prefetch,
     Statement,
     Store,
+    Transpose,
     padded_bytes,
     statements,
 )
@@ -120,6 +122,10 @@ class _Function:
             self._if(statement)  # type: ignore[arg-type]
         elif kind is Check:
             self._check(statement)  # type: ignore[arg-type]
+        elif kind is Prefetch:
+            self._prefetch(statement)  # type: ignore[arg-type]
+        elif kind is Transpose:
+            self.memory.transpose(statement.buffer)  # type: ignore[attr-defined]
         elif kind is Allocate:
             self._allocate(statement)  # type: ignore[arg-type]
         else:
@@ -130,6 +136,10 @@ class _Function:
         value = values.value(statement.value)
         places = [values.place(c) for c in statement.coordinates]
         self.memory.store(statement.buffer, places, value)
+
+    def _prefetch(self, statement: Prefetch) -> None:
+        places = [self.values.place(c) for c in statement.coordinates]
+        self.memory.prefetch(statement.buffer, places, statement.is_written)
 
     def _allocate(self, statement: Allocate) -> None:
         buffer = statement.buffer

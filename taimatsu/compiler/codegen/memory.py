@@ -12,10 +12,11 @@ from typing import Any
 
 from taimatsu.compiler.codegen.functions import Library
 from taimatsu.compiler.codegen.integers import Indices, Place
-from taimatsu.compiler.codegen.writer import KINDS, STORED, Value, Writer, suffix
+from taimatsu.compiler.codegen.writer import BITS, KINDS, STORED, Value, Writer, suffix
 from taimatsu.ir.loops import Buffer
 
 CACHE_LINE = 64
+GROUP = 128  # bits of a vector within which most instructions move numbers
 
 
 class Register:
@@ -162,6 +163,8 @@ class Memory:
 
     def _gather(self, buffer: Buffer, where: Place) -> Value:
         kind, width = STORED[buffer.dtype], self.indices.width
+        if self.mask is None and where.vector is None and buffer.item_bytes < 4:
+            return self._gather_one_by_one(buffer, where)
         pointers, mask = self.pointers(buffer, where), self._mask()
         whole = f"<{width} x {kind}>"
         name = f"@llvm.masked.gather.{suffix(kind, width)}.{suffix('ptr', width)}"
@@ -174,6 +177,18 @@ class Memory:
         )
         notes = self.notes[buffer]
         return self.writer.load(text, notes, kind, width, buffer, pointers, mask)
+
+    def _gather_one_by_one(self, buffer: Buffer, where: Place) -> Value:
+        """Short elements at equal distances, for which there is no instruction."""
+        writer, kind, width = self.writer, STORED[buffer.dtype], self.indices.width
+        first = where.without_lanes()
+        made = Value("poison", kind, width)
+        for lane in range(width):
+            at = Place(first.constant + lane * where.lanes, first.terms)
+            raw = self._load_one(buffer, at)
+            text = f"insertelement {made.type} {made.name}, {kind} {raw.name}, i64 {lane}"
+            made = writer.pure(text, kind, width, made, raw)
+        return made
 
     # -- stores ----------------------------------------------------------------------------
 
@@ -247,6 +262,13 @@ class Memory:
         )
         writer.changed([buffer])
 
+    def prefetch(self, buffer: Buffer, coordinates: list[Place], is_written: bool) -> None:
+        """Asks memory for an element's line, into the second cache."""
+        writer, name = self.writer, "@llvm.prefetch.p0"
+        writer.globals[name] = f"declare void {name}(ptr, i32, i32, i32)"
+        pointer = self.pointer(buffer, self.element(buffer, coordinates))
+        writer.line(f"call void {name}(ptr {pointer.name}, i32 {int(is_written)}, i32 2, i32 1)")
+
     # -- elements in memory and in registers -----------------------------------------------
 
     def from_memory(self, raw: Value, dtype: str) -> Value:
@@ -304,6 +326,13 @@ class Memory:
             self.contents[name] = found
         return found
 
+    def transpose(self, buffer: Buffer) -> None:
+        """Swaps elements and lanes of a register."""
+        places = range(buffer.lanes)
+        rows = [self._read_register(buffer, [Place(n)]) for n in places]
+        for n, row in enumerate(columns(self.writer, rows, GROUP // BITS[rows[0].kind])):
+            self._write_register(buffer, [Place(n)], row)
+
     def _write_register(self, buffer: Buffer, coordinates: list[Place], value: Value) -> None:
         writer = self.writer
         register, name = self._place_of(buffer, coordinates)
@@ -340,6 +369,55 @@ class Memory:
             f"<{width} x i32> <{order}>"
         )
         return self.writer.pure(text, value.kind, width, value)
+
+
+def columns(writer: Writer, rows: list[Value], group: int) -> list[Value]:
+    """The columns of a square: first those of squares as wide as the groups of lanes that most
+    instructions stay within, then whole groups change places.
+    """
+    width = len(rows)
+    group = min(group, width)
+    narrow = [_interleaved(writer, rows[g : g + group], group, 1) for g in range(0, width, group)]
+    by_lane = [_parted(writer, list(same), group) for same in zip(*narrow, strict=True)]
+    return [column for same in zip(*by_lane, strict=True) for column in same]
+
+
+def _interleaved(writer: Writer, rows: list[Value], group: int, unit: int) -> list[Value]:
+    """Rows to columns within each group; ``unit`` lanes stay together."""
+    if len(rows) == 1:
+        return rows
+    width, half = rows[0].width, group // 2
+    made: list[Value] = []
+    for start in (0, half):
+        order = [
+            source + place + start + at + lane
+            for place in range(0, width, group)
+            for at in range(0, half, unit)
+            for source in (0, width)
+            for lane in range(unit)
+        ]
+        pairs = [_shuffled(writer, a, b, order) for a, b in zip(rows[::2], rows[1::2], strict=True)]
+        made += _interleaved(writer, pairs, group, 2 * unit)
+    return made
+
+
+def _parted(writer: Writer, rows: list[Value], group: int) -> list[Value]:
+    """Rows to columns of groups, by taking the even and the odd groups of pairs of rows."""
+    if len(rows) == 1:
+        return rows
+    width = rows[0].width
+    parts: list[list[Value]] = []
+    for start in (0, group):
+        order = [at + lane for at in range(start, 2 * width, 2 * group) for lane in range(group)]
+        pairs = [_shuffled(writer, a, b, order) for a, b in zip(rows[::2], rows[1::2], strict=True)]
+        parts.append(_parted(writer, pairs, group))
+    return [row for both in zip(*parts, strict=True) for row in both]
+
+
+def _shuffled(writer: Writer, a: Value, b: Value, order: list[int]) -> Value:
+    listed = ", ".join([f"i32 {lane}" for lane in order])
+    text = f"shufflevector {a.type} {a.name}, {b.type} {b.name}, <{a.width} x i32> <{listed}>"
+    return writer.pure(text, a.kind, a.width, a, b)
 
 
 def any_of(writer: Writer, lanes: Value) -> Value:

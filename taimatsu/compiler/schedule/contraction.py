@@ -10,10 +10,10 @@ from __future__ import annotations
 from math import prod
 
 from taimatsu.compiler.groups import Group, Launch, Layout
+from taimatsu.compiler.schedule.contraction_finish import partial_address
 from taimatsu.compiler.schedule.contraction_kernel import (
     ContractionWriter,
     Tile,
-    partial_address,
 )
 from taimatsu.compiler.schedule.contraction_launch import launch_of
 from taimatsu.compiler.schedule.contraction_packing import computed, is_computed, packed

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, prod
 
+from taimatsu.compiler.schedule.contraction_finish import (
+    Position,
+    ahead,
+    finished,
+    partial_address,
+)
 from taimatsu.compiler.schedule.contraction_plan import Plan, count
-from taimatsu.compiler.schedule.contraction_problem import Operand, Problem
+from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import FLOATS, Expression
 from taimatsu.ir.index import Index, Var, ceil_div, index, minimum
-from taimatsu.ir.loops import Allocate, Buffer, Check, Loop, Statement, Store
+from taimatsu.ir.loops import Allocate, Buffer, Loop, Prefetch, Statement, Store
 
-Position = dict[object, "Index | int"]
 UNROLLED = 252  # multiply-adds of a body up to which short inner loops are written out
 ZERO = index(0)
+SOON = 64  # steps of a reduction that give memory no time to answer meanwhile
 FINISHED = 400  # operations to finish a tile up to which they are written out
 # They stand for the numbers of panels in addresses of packed operands: along the lane axis, and
 # along an axis of rows.
@@ -239,7 +245,8 @@ class ContractionWriter:
             return [Allocate(sums, [*start, *finish])]
         if self.goes_on:
             start = run.resume()
-        return [Allocate(sums, [*start, *run.reduction(list(chosen.order)), *finish])]
+        reduction = run.reduction(list(chosen.order))
+        return [Allocate(sums, [*start, *run.ahead(), *reduction, *finish])]
 
     def fresh(self, name: str, extent: int) -> Var:
         self._vars += 1
@@ -400,7 +407,33 @@ class Tile:
         loads = nested([v for axis, v in self.rows.items() if axis in kept.axes], "unroll", load)
         added = nested(inner, "unroll", self._added(first, kept, second, other, lane))
         streamed = nested(outer, "unroll", [*self._loads(second, other, at, lane), *added])
-        return [Allocate(first, [Allocate(second, [*loads, *streamed])])]
+        return [Allocate(first, [Allocate(second, [*self._next_rows(at), *loads, *streamed])])]
+
+    def _next_rows(self, at: Position) -> list[Statement]:
+        """Asks memory for the next tile's rows, where they follow this one's: at each step for as
+        many numbers as a step reads. They are too many streams for the machine to foresee.
+        """
+        axis = self.plan.loops[-1]
+        if self.plan.across or axis not in self.rows:
+            return []
+        terms = prod([v.extent for v in self.plan.order], start=index(1))
+        step = index(0)
+        for v in self.plan.order:
+            step = step * v.extent + at[v]
+        rows = self.rows[axis].extent
+        return [
+            Prefetch(operand.load.detail[0], (self._first(operand) + (terms + step) * rows,))
+            for operand in self.problem.operands
+            if operand.strides is not None
+            and not self._is_vector(operand)
+            and operand.stride(axis) == terms
+        ]
+
+    def _first(self, operand: Operand) -> Index:
+        """The address of the first of a tile's elements."""
+        address: Index = operand.load.detail[1][0]
+        begin: Position = {**self.position, **dict.fromkeys(self.plan.order, 0)}
+        return address.substitute(begin).substitute(dict.fromkeys(self.rows.values(), 0))
 
     def _is_vector(self, operand: Operand) -> bool:
         return self.plan.lane in operand.axes
@@ -504,6 +537,20 @@ class Tile:
 
         return self.each(make)
 
+    def ahead(self) -> list[Statement]:
+        """Asks memory for what the outputs will need, so that it arrives during the reduction."""
+        if not self._is_heavy() or prod([hint(v.extent) for v in self.plan.order]) < SOON:
+            return []
+        number = self.writer.fresh("c", self.vectors)
+        assert self.lane_run is not None
+        lanes = self.plan.lanes
+        here = {**self.position, self.plan.lane: self.lane_run.start + index(number) * lanes}
+        asked: list[Statement] = [
+            Prefetch(buffer, (address.substitute(here),), is_written)
+            for (buffer, address), is_written in ahead(self.problem, self.plan.lane).items()
+        ]
+        return nested([*self.rows.values(), number], "unroll", asked) if asked else []
+
     def _is_heavy(self) -> bool:
         """Whether what is done with the sums is too much to be written out for each of them."""
         if self.writer.partial is not None or self.lane_run is None or not self.rows:
@@ -540,40 +587,3 @@ class Tile:
 
         body = nested(list(again.values()), "serial", self.vector(make, masked=True))
         return [Allocate(near, [*puts, *body])]
-
-
-def partial_address(problem: Problem, part: Index) -> Index:
-    """Where a part's sum is: parts outermost, then the axes in order."""
-    total = part
-    for axis in problem.axes:
-        total = total * axis.extent + axis
-    return total
-
-
-def finished(problem: Problem, total: Expression, here: Position, lanes: int) -> list[Statement]:
-    """Everything that is stored for one element; all values are computed before the first store.
-
-    ``lanes`` is the width of the vectors they are computed in, 1 where there are none.
-    """
-    done = {problem.sums: total}
-    made: list[Statement] = []
-    for code, (condition, _) in enumerate(problem.checks, start=1):
-        made.append(Check(ex.substitute(condition, here, done), code))  # type: ignore[arg-type]
-    stores: list[Statement] = []
-    several = len(problem.outputs) > 1
-    kept: list[Buffer] = []
-    for output in problem.outputs:
-        value = ex.substitute(output.value, here, done)  # type: ignore[arg-type]
-        where = output.address.substitute(here)  # type: ignore[arg-type]
-        value = ex.cast(value, output.stage.dtype)
-        if several:
-            held = Buffer(f"v{len(kept)}", value.dtype, (), "register", lanes=lanes)
-            kept.append(held)
-            made.append(Store(held, (), value))
-            value = ex.load(held, ())
-            done[output.value] = value
-        stores.append(Store(output.buffer, (where,), value))
-    made += stores
-    for held in reversed(kept):
-        made = [Allocate(held, made)]
-    return made

@@ -9,7 +9,17 @@ from taimatsu.compiler.schedule.contraction_problem import Problem
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import FLOATS, SIZES, Expression
 from taimatsu.ir.index import Index, Symbol, index
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
+from taimatsu.ir.loops import (
+    Allocate,
+    Buffer,
+    Check,
+    If,
+    Kernel,
+    Loop,
+    Prefetch,
+    Statement,
+    Store,
+)
 from taimatsu.ir.loops import statements as all_statements
 
 
@@ -72,6 +82,10 @@ class _Used:
             for c in statement.coordinates:
                 self.coordinate(c)
             self.expression(statement.value)
+        elif isinstance(statement, Prefetch):
+            self.buffer(statement.buffer)
+            for c in statement.coordinates:
+                self.index(c)
         elif isinstance(statement, (If, Check)):
             self.expression(statement.condition)
 

@@ -7,21 +7,30 @@ on few pages. What lies past the end is zero.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import NamedTuple
 
+from taimatsu.compiler.schedule.contraction_finish import Position
 from taimatsu.compiler.schedule.contraction_kernel import (
     ChunkCounter,
-    Position,
     nested,
     panel_of,
 )
-from taimatsu.compiler.schedule.contraction_plan import CHUNK_CYCLES, MOST_CHUNKS, Plan, count
+from taimatsu.compiler.schedule.contraction_plan import (
+    FAR_BYTES,
+    MOST_CHUNKS,
+    PACK_CHUNK,
+    Plan,
+    count,
+)
 from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint, operand_of
 from taimatsu.ir import expression as ex
+from taimatsu.ir.expression import SIZES
 from taimatsu.ir.index import Index, Var, ceil_div, index, minimum
-from taimatsu.ir.loops import Buffer, Loop, Statement, Store
+from taimatsu.ir.loops import Allocate, Buffer, Loop, Prefetch, Statement, Store, Transpose
 
+STEPS_AHEAD, SQUARES_AHEAD = 8, 4  # of which memory is asked for what will be packed
 INLINE_USES = 4  # a factor that is computed is stored if it is used more often than that
 
 
@@ -29,7 +38,7 @@ def packed(problem: Problem, chosen: Plan, number: int) -> tuple[Operand, list[S
     """An operand in panels, and the loops that make them."""
     operand = problem.operands[number]
     axis = chosen.packed[number]
-    panel = _Panel(axis, panel_of(chosen, axis), chosen.step(axis), chosen.lanes)
+    panel = _panel(chosen, axis, operand)
     if operand.overlaps():
         return _packed_windows(problem, panel, operand)
     outer = [v for v in problem.axes if v in operand.axes and v is not axis]
@@ -37,7 +46,8 @@ def packed(problem: Problem, chosen: Plan, number: int) -> tuple[Operand, list[S
     buffer, address = _panels(problem, panel, outer, inner)
     made = operand_of(ex.load(buffer, (address,), problem.dtype))
     made.source, made.elements, made.is_padded = operand.source, operand.elements, True
-    return made, _pack_loops(panel, operand, buffer, address, outer, inner)
+    turned = _turned_axis(chosen, axis, operand)
+    return made, _pack_loops(panel, operand, buffer, address, outer, inner, turned)
 
 
 def _packed_windows(
@@ -61,7 +71,7 @@ def _panels(
     problem: Problem, panel: _Panel, outer: list[Var], inner: list[Var]
 ) -> tuple[Buffer, Index]:
     """Memory for panels, and the address at a position."""
-    address, step = index(panel.axis), index(panel.width)
+    address, step = index(panel.axis), index(panel.pitch)
     for axis in reversed(inner):
         address = address + step * axis
         step = step * axis.extent
@@ -74,12 +84,38 @@ def _panels(
 
 
 class _Panel(NamedTuple):
-    """Panels of ``width`` elements along an axis, in vectors of ``lanes``."""
+    """Panels of ``width`` elements along an axis, in vectors of ``lanes``; ``pitch`` apart from one
+    step of the reduction to the next.
+    """
 
     axis: Var
     mark: Var
     width: int
     lanes: int
+    pitch: int
+
+
+def _panel(chosen: Plan, axis: Var, operand: Operand) -> _Panel:
+    """Whole vectors are stored where that takes little more memory."""
+    width, lanes = chosen.step(axis), chosen.lanes
+    whole = -(-width // lanes) * lanes
+    pitch = whole if _turned_axis(chosen, axis, operand) and 4 * width >= 3 * whole else width
+    return _Panel(axis, panel_of(chosen, axis), width, lanes, pitch)
+
+
+def _turned_axis(chosen: Plan, axis: Var, operand: Operand) -> Var | None:
+    """The axis of the reduction along which lie what is packed along another one."""
+    if chosen.lanes == 1 or operand.is_contiguous(axis):
+        return None
+    return next((v for v in chosen.order if operand.is_contiguous(v)), None)
+
+
+class _Run(NamedTuple):
+    """What a chunk copies of an axis."""
+
+    axis: Var
+    begin: Index
+    extent: Index
 
 
 def _pack_loops(
@@ -89,48 +125,146 @@ def _pack_loops(
     address: Index,
     outer: list[Var],
     inner: list[Var],
+    turned: Var | None = None,
 ) -> list[Statement]:
-    lane, width, lanes = panel.axis, panel.width, panel.lanes
-    panels = count(lane.extent, width)
+    """The loops that fill panels; ``turned`` is the axis along which the operand lies."""
+    panels = count(panel.axis.extent, panel.width)
     # The outermost axis of the reduction is cut where there are too few panels to share.
-    elements = width * prod([hint(v.extent) for v in (*outer, *inner)]) * hint(panels)
-    wanted = min(MOST_CHUNKS, max(1, int(elements / CHUNK_CYCLES)))
+    elements = panel.width * prod([hint(v.extent) for v in (*outer, *inner)]) * hint(panels)
+    wanted = min(MOST_CHUNKS, max(1, int(elements / PACK_CHUNK)))
     cuts = -(-wanted // max(1, prod([hint(v.extent) for v in outer]) * hint(panels)))
     block = -(-hint(inner[0].extent) // cuts) if inner else 1
+    if inner and turned is inner[0]:
+        block = -(-block // panel.lanes) * panel.lanes
     counts = [*[v.extent for v in outer], panels]
     if inner:
         counts.append(count(inner[0].extent, block))
     chunks = ChunkCounter(counts)
     position: Position = dict(zip(outer, chunks.parts, strict=False))
-    first = chunks.parts[len(outer)] * width
     position[panel.mark] = chunks.parts[len(outer)]
-    loops: list[Var] = []
-    for axis in inner:
-        extent, begin = axis.extent, index(0)
-        if axis is inner[0]:
-            begin = chunks.parts[-1] * block
-            extent = minimum(block, axis.extent - begin)
-        var = Var(axis.name, extent)
-        position[axis] = begin + var
-        loops.append(var)
-    vectors = ceil_div(minimum(width, lane.extent - first), lanes)
-    number = Var("vector", vectors)
-    start = first + index(number) * lanes
-    used = minimum(lanes, lane.extent - start)
-    made: list[Statement] = []
-    if width % lanes == 0 and (lane.extent.terms or lane.extent.constant % width):
-        c, zero_lane = Var("c", width // lanes), Var("z", lanes)
-        there: Position = {**position, lane: first + index(c) * lanes + zero_lane}
-        where = address.substitute(there)
-        zero = ex.constant(0, buffer.dtype)
-        fill = Loop(zero_lane, "vector", [Store(buffer, (where,), zero)], width=lanes)
-        made += [Loop(c, "unroll", [fill])]
-    var = Var("l", used)
-    here: Position = {**position, lane: start + var}
-    value = ex.cast(ex.substitute(operand.value, here, {}), buffer.dtype)  # type: ignore[arg-type]
-    store = Store(buffer, (address.substitute(here),), value)  # type: ignore[arg-type]
-    made.append(Loop(number, "serial", [Loop(var, "vector", [store], width=lanes)]))
-    return [Loop(chunks.var, "parallel", nested(loops, "serial", made))]
+    runs = [_Run(v, index(0), v.extent) for v in inner]
+    if inner:
+        begin = chunks.parts[-1] * block
+        runs[0] = _Run(inner[0], begin, minimum(block, inner[0].extent - begin))
+    filler = _Filler(panel, operand, buffer, address, position, inner)
+    return [Loop(chunks.var, "parallel", filler.all(runs, turned))]
+
+
+class _Filler:
+    """Fills the part of a panel that one chunk copies."""
+
+    def __init__(
+        self,
+        panel: _Panel,
+        operand: Operand,
+        buffer: Buffer,
+        address: Index,
+        position: Position,
+        inner: list[Var],
+    ) -> None:
+        self.panel = panel
+        self.operand = operand
+        self.buffer = buffer
+        self.address = address
+        self.position = position
+        self.first = index(position[panel.mark]) * panel.width
+        left = panel.axis.extent - self.first
+        # The axis whose steps are too far apart for the machine to foresee.
+        self.jumps = next((v for v in reversed(inner) if self._is_far(v)), None)
+        self.number = Var("vector", ceil_div(minimum(panel.width, left), panel.lanes))
+
+    def _is_far(self, axis: Var) -> bool:
+        operand = self.operand
+        if operand.strides is None:
+            return False
+        return abs(operand.stride(axis).hint()) * SIZES[operand.load.dtype] >= FAR_BYTES
+
+    def all(self, runs: list[_Run], turned: Var | None) -> list[Statement]:
+        """Loops over the runs; along the turned axis squares, then what is left."""
+        if turned is None:
+            return self._loops(runs, self._step)
+        lanes = self.panel.lanes
+        plain = [run for run in runs if run.axis is not turned]
+        (last,) = (run for run in runs if run.axis is turned)
+        squares = Var("square", last.extent // lanes)
+        at = last.begin + index(squares) * lanes
+        made = self._loops(plain, lambda there: self._square({**there, turned: at}, turned))
+        made = [Loop(squares, "serial", made)]
+        rest = last.extent % lanes
+        if not rest.is_constant or rest.constant:
+            left = _Run(turned, last.begin + last.extent // lanes * lanes, rest)
+            made += self._loops([*plain, left], self._step)
+        return made
+
+    def _loops(
+        self, runs: list[_Run], body: Callable[[Position], list[Statement]]
+    ) -> list[Statement]:
+        there: Position = dict(self.position)
+        loops: list[Var] = []
+        for run in runs:
+            var = Var(run.axis.name, run.extent)
+            there[run.axis] = run.begin + var
+            loops.append(var)
+        return nested(loops, "serial", body(there))
+
+    def _load(self, here: Position) -> ex.Expression:
+        value = ex.substitute(self.operand.value, here, {})  # type: ignore[arg-type]
+        return ex.cast(value, self.buffer.dtype)
+
+    def _store(self, here: Position, value: ex.Expression) -> Store:
+        return Store(self.buffer, (self.address.substitute(here),), value)  # type: ignore[arg-type]
+
+    def _step(self, there: Position) -> list[Statement]:
+        """The elements of a panel for one step of the reduction; zeros past the end."""
+        panel, (axis, _, width, lanes, _) = self.panel, self.panel
+        made: list[Statement] = []
+        if width % lanes == 0 and (axis.extent.terms or axis.extent.constant % width):
+            c, zero_lane = Var("c", width // lanes), Var("z", lanes)
+            here = {**there, axis: self.first + index(c) * lanes + zero_lane}
+            zero = self._store(here, ex.constant(0, self.buffer.dtype))
+            made += [Loop(c, "unroll", [Loop(zero_lane, "vector", [zero], width=lanes)])]
+        start = self.first + index(self.number) * lanes
+        lane = Var("l", minimum(lanes, panel.axis.extent - start))
+        here = {**there, axis: start + lane}
+        body: list[Statement] = []
+        if self.jumps is not None:
+            soon = {**there, axis: start, self.jumps: index(there[self.jumps]) + STEPS_AHEAD}
+            body += self._ask(soon)
+        body.append(Loop(lane, "vector", [self._store(here, self._load(here))], width=lanes))
+        return [*made, Loop(self.number, "serial", body)]
+
+    def _ask(self, here: Position) -> list[Statement]:
+        """Asks memory for an element that is needed soon."""
+        load = self.operand.load
+        where = load.detail[1][0].substitute(here)
+        return [Prefetch(load.detail[0], (where,))]
+
+    def _square(self, there: Position, turned: Var) -> list[Statement]:
+        """As many elements along the turned axis as a vector has lanes, for all of the panel's
+        vectors. Past the end the last elements stand once more.
+        """
+        axis, _, width, lanes, pitch = self.panel
+        begin = self.first + index(self.number) * lanes
+        at = index(there[turned])
+        square = Buffer("square", self.buffer.dtype, [lanes], "register", lanes=lanes)
+        row, along = Var("row", lanes), Var("along", lanes)
+        where = begin + row
+        if width % lanes or axis.extent.terms or axis.extent.constant % lanes:
+            where = minimum(where, axis.extent - 1)
+        value = self._load({**there, axis: where, turned: at + along})
+        read = Loop(along, "vector", [Store(square, [row], value)], width=lanes)
+        soon = self._ask({**there, axis: where, turned: at + SQUARES_AHEAD * lanes})
+        step = Var("step", lanes)
+        stored = lanes if pitch % lanes == 0 else minimum(lanes, width - index(self.number) * lanes)
+        lane = Var("lane", stored)
+        here = {**there, axis: begin + lane, turned: at + step}
+        write = self._store(here, ex.load(square, [step]))
+        body = [
+            Loop(row, "unroll", [*soon, read]),
+            Transpose(square),
+            Loop(step, "unroll", [Loop(lane, "vector", [write], width=lanes)]),
+        ]
+        return [Loop(self.number, "serial", [Allocate(square, body)])]
 
 
 def uses(problem: Problem, operand: Operand) -> int:

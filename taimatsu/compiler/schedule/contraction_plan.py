@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
-from math import prod
+from math import gcd, prod
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -32,6 +32,11 @@ SCATTERED = 1.0  # cycles to store a number on its own
 PACK_COPY = 0.25  # cycles to pack an element that follows others, in the second cache; 1 beyond
 FAR_BYTES = 2048  # steps of so many bytes are not foreseen, and soon on pages of their own,
 FAR = 8.0  # which costs so many cycles each
+PACK_TURNED = 0.5  # the same for one that lies along the reduction
+PACK_CHUNK = 20_000  # elements that a chunk packs
+CROWDED = 2.5  # loads that one costs which pushes others out of the first cache
+CACHE_LINE = 64
+WAY_BYTES = 4096  # addresses so far apart compete for the same places in the first cache
 PACK_LAUNCH = 4000.0  # cycles of a kernel that packs, beside its elements
 MOST_VECTORS = 6
 LEAST_STAGE = 128  # terms that are summed at a time at least
@@ -117,12 +122,18 @@ class _Way(NamedTuple):
         stall: cycles that each step of the reduction waits.
         more: cycles of packing.
         is_packed: whether it is packed.
+        places: for how many loads of a tile that cost holds; others are ``CROWDED``.
     """
 
     load: float
     stall: float = 0.0
     more: float = 0.0
     is_packed: bool = False
+    places: int = UNKNOWN
+
+    def loads(self, entries: int) -> float:
+        """What a tile's loads cost."""
+        return entries * (self.load if entries <= self.places else max(self.load, CROWDED))
 
 
 class _Tiles(NamedTuple):
@@ -140,13 +151,27 @@ class _Tiles(NamedTuple):
     kinds: list[tuple[int, int, int, int]]
 
 
-def _cuts_of_lanes(size: int, vectors: int, lanes: int) -> list[tuple[int, int]]:
-    """How many tiles there are of how many vectors."""
+def _cuts_of_lanes(size: int, vectors: int, lanes: int, is_open: bool) -> list[tuple[int, int]]:
+    """How many tiles there are of how many vectors; ``is_open``: of an extent that comes from data,
+    for what is left of which there are tiles of one vector.
+    """
     whole, rest = divmod(size, vectors * lanes)
-    cuts = [(whole, vectors)] if whole else []
-    if rest:
-        cuts.append((1, -(-rest // lanes)))
-    return cuts
+    left = -(-rest // lanes)
+    cuts = [(whole, vectors), (left, 1) if is_open else (1, left)]
+    return [(n, w) for n, w in cuts if n and w]
+
+
+def _cuts_of_rows(size: int, factor: int, is_open: bool) -> list[tuple[int, int]]:
+    """How many tiles there are of how many rows; what is left of an open extent is taken by powers
+    of two.
+    """
+    whole, rest = divmod(size, factor)
+    cuts = [(whole, factor)]
+    if not is_open:
+        cuts.append((1, rest))
+    else:
+        cuts += [(1, 1 << n) for n in range(rest.bit_length()) if rest >> n & 1]
+    return [(n, f) for n, f in cuts if n and f]
 
 
 class _Search:
@@ -184,9 +209,8 @@ class _Search:
         order = list(self.problem.reduced)
         for ways in product(*[self._ways(o, lane) for o in self.problem.operands]):
             stall = sum(way.stall for way in ways)
-            loads = (ways[0].load, ways[1].load)
             cycles, tile = min(
-                ((self._cycles(tile, loads, stall), tile) for tile in tiles), key=itemgetter(0)
+                ((self._cycles(tile, ways, stall), tile) for tile in tiles), key=itemgetter(0)
             )
             made = Plan(lane, False, self.lanes, tile.factors, tile.vectors, {}, order)
             made.cycles = cycles + sum(way.more for way in ways)
@@ -199,10 +223,10 @@ class _Search:
     def _ways(self, operand: Operand, lane: Var) -> list[_Way]:
         """How an operand may be read: where it is, or packed."""
         holds = lane in operand.axes
-        direct = _Way(self._vector_load(operand, lane) if holds else 1.0, self._stall(operand))
-        if not holds and not direct.stall:
-            return [direct]
-        if direct.load == 1.0 and not direct.stall:
+        load = self._vector_load(operand, lane) if holds else 1.0
+        places = UNKNOWN if holds else self._places(operand, lane)
+        direct = _Way(load, self._stall(operand), places=places)
+        if load == 1.0 and not direct.stall and places >= self.registers:
             return [direct]
         elements = min(prod([self.size[v] for v in operand.axes]), operand.elements)
         along = lane if holds else next(iter(self._row_axes(lane)), None)
@@ -211,10 +235,12 @@ class _Search:
             if inner not in self.problem.axes or (holds and inner is not lane):
                 return [direct]
             along = inner
-        near = along is not None and operand.is_contiguous(along)
-        copied = PACK_COPY if elements * SIZES[self.problem.dtype] <= self.target.l2_bytes else 1.0
-        more = PACK_LAUNCH + elements * (copied if near else GATHERED)
-        return [direct, _Way(1.0, 0.0, more, True)]
+        both = 2 * elements * SIZES[self.problem.dtype]
+        copied = PACK_COPY if both <= self.target.l2_bytes else 1.0
+        if along is None or not operand.is_contiguous(along):
+            turned = any(operand.is_contiguous(v) for v in self.problem.reduced)
+            copied = max(copied, PACK_TURNED) if turned else GATHERED
+        return [direct, _Way(1.0, 0.0, PACK_LAUNCH + elements * copied, True)]
 
     def _panel_axis(self, number: int, made: Plan) -> Var | None:
         """The axis along which panels of an operand are cut: that of vectors, or of many rows."""
@@ -236,6 +262,17 @@ class _Search:
         whole = all(not s.terms and s.constant * item % 64 == 0 for s in strides)
         cost = 1.0 if whole and operand.load.detail[0].aligned else 1.5
         return cost + (0.5 if operand.value is not operand.load else 0.0)
+
+    def _places(self, operand: Operand, lane: Var) -> int:
+        """How many rows of an operand that is loaded number by number the first cache can hold on
+        to: few where these are so far apart that they compete for the same places.
+        """
+        axis = next((v for v in self._row_axes(lane) if v in operand.axes), None)
+        if axis is None or operand.strides is None:
+            return UNKNOWN
+        apart = gcd(operand.stride(axis).hint() * SIZES[operand.load.dtype], WAY_BYTES)
+        # A quarter is for what streams by.
+        return self.target.l1_bytes * 3 // 4 // max(apart, CACHE_LINE)
 
     def _stall(self, operand: Operand) -> float:
         """What waiting for memory adds to each step of the reduction, in cycles."""
@@ -293,11 +330,12 @@ class _Search:
                 others *= self.size[axis]
         kinds = [
             (count * others, 1, w if lane in a.axes else 1, w if lane in b.axes else 1, w)
-            for count, w in _cuts_of_lanes(self.size[lane], vectors, self.lanes)
+            for count, w in _cuts_of_lanes(
+                self.size[lane], vectors, self.lanes, bool(lane.extent.terms)
+            )
         ]
         for axis, factor in factors.items():
-            whole, rest = divmod(self.size[axis], factor)
-            cuts = [(n, f) for n, f in ((whole, factor), (1, rest)) if n and f]
+            cuts = _cuts_of_rows(self.size[axis], factor, bool(axis.extent.terms))
             kinds = [
                 (
                     count * n,
@@ -312,11 +350,11 @@ class _Search:
         finish = self._storing(lane, factors)
         return _Tiles(factors, vectors, finish, [(n, r * w, x, y) for n, r, x, y, w in kinds])
 
-    def _cycles(self, tiles: _Tiles, loads: tuple[float, float], stall: float) -> float:
+    def _cycles(self, tiles: _Tiles, ways: tuple[_Way, ...], stall: float) -> float:
         """The estimate for all tiles."""
         total = 0.0
         for count, sums, first, second in tiles.kinds:
-            used = first * loads[0] + second * loads[1]
+            used = ways[0].loads(first) + ways[1].loads(second)
             step = max(sums / LOADS, used / LOADS, LATENCY) + 0.5 + stall
             spilled = sums + min(first, second) + 1 - self.registers
             if spilled > 0:

@@ -75,7 +75,9 @@ class Memories:
         known: Index = layout.origin
         computed: Expression | None = None
         for coordinate, stride in zip(where, layout.strides, strict=True):
-            if type(coordinate) is Expression:
+            if type(coordinate) is Expression and coordinate.op == "index":
+                known = known + coordinate.detail * stride
+            elif type(coordinate) is Expression:
                 part = coordinate * ex.index_value(stride)
                 computed = part if computed is None else computed + part
             else:

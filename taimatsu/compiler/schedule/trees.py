@@ -10,7 +10,18 @@ from typing import Any
 
 from taimatsu.ir.expression import Expression, index_value, rewrite, walk
 from taimatsu.ir.index import Index, Var
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Loop, Statement, Store, statements
+from taimatsu.ir.loops import (
+    Allocate,
+    Buffer,
+    Check,
+    If,
+    Loop,
+    Prefetch,
+    Statement,
+    Store,
+    Transpose,
+    statements,
+)
 
 Body = tuple[Statement, ...]
 Coordinates = tuple[Any, ...]
@@ -116,6 +127,11 @@ class _Substitution:
             return If(self.expression(statement.condition, done), self.body(statement.body))
         if kind is Allocate:
             return Allocate(statement.buffer, self.body(statement.body))
+        if kind is Transpose:
+            return statement
+        if kind is Prefetch:
+            moved = tuple([c.substitute(self.values) for c in statement.coordinates])
+            return Prefetch(*self.accessed(statement.buffer, moved), statement.is_written)
         return self.loop(statement)
 
     def loop(self, loop: Loop) -> Loop:
