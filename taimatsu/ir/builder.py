@@ -51,6 +51,7 @@ class Builder:
         )  # by the value that they have in this program
         self.node: Any = None  # the graph's node that is being lowered
         self.settle: Callable[[Expression], int | None] | None = None  # what ``settled`` asks
+        self.trusts = False  # the node's index values were looked at: it needs no checks
         self._axes = 0
 
     # -- stages ----------------------------------------------------------------------------
@@ -137,6 +138,8 @@ class Builder:
         """Makes a launch fail (IndexError with ``message``) unless the conditions, over the axes of
         the stage, hold everywhere. Returns the stage.
         """
+        if self.trusts:
+            return stage
         stage.checks += tuple([(condition, message) for condition in conditions])
         return stage
 
