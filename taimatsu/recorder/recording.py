@@ -15,7 +15,7 @@ from taimatsu.ir.meta import meta as make_meta
 from taimatsu.recorder import state as state_module
 from taimatsu.recorder.base import TensorBase, counter_of, registered
 from taimatsu.recorder.forget import forget
-from taimatsu.recorder.recipe import Kept, Recipe, habit_of, may_recompute
+from taimatsu.recorder.recipe import Ahead, Kept, Recipe, habit_of, may_recompute
 from taimatsu.recorder.state import INPUT, STATISTICS, Info, State, program_for
 from taimatsu.recorder.tape import CLOSED, LOCK, RUNNING, Tape, saved_slots, tape_order
 from taimatsu.storage import SNAPSHOT_LIMIT, Storage, finish, is_exposed, window
@@ -178,6 +178,9 @@ class Recording:
 
         With ``background`` other threads may still be at it: ``storage.finish`` waits for them.
         """
+        habit = self.state.memo.get("habit")
+        if habit is not None and habit.may_look_ahead and self is local.recording:
+            registered.look_ahead(self)
         with LOCK:
             self.lock.acquire()
             final, self.state = self.state, CLOSED  # one step: the fast paths see either
@@ -187,7 +190,7 @@ class Recording:
                 return
             self.tape.state = final
             try:
-                self._execute(final, background)
+                final = self._execute_ahead(final, background)
             except Exception as error:
                 self.error = error
                 self._restore()
@@ -204,11 +207,34 @@ class Recording:
             with LOCK:
                 forget(_roots.values(), state_module.TRIE_LIMIT)
 
+    def _execute_ahead(self, final: State, background: bool) -> State:
+        """Carries the recording out, if need be without a backward that was foreseen: an error of
+        that belongs to the backward. Gives the state that was carried out.
+        """
+        ahead = self.tape.ahead
+        if ahead is None:
+            self._execute(final, background)
+            return final
+        try:
+            if ahead.final is final:
+                self._execute(final, background)
+                return final
+        except Exception:
+            habit_of(ahead.start).deceived()
+        self.tape.ahead = None
+        if ahead.final is final:
+            final = self.tape.state = ahead.start
+            del self.items[final.slots :]
+        self._execute(final, background)
+        return final
+
     def _execute(self, final: State, background: bool) -> None:
         items = self.items
         live, saved = self._live(final)
         kept: Any = None
-        if saved and may_recompute(final, saved, items, self.old):
+        if self.tape.ahead is not None:
+            kept = Ahead(self.tape, self.tape.ahead, saved, items)
+        elif saved and may_recompute(final, saved, items, self.old):
             kept = Recipe(self.tape, final, saved, items)
         elif saved:
             kept = Kept(habit_of(final), saved)
@@ -225,7 +251,7 @@ class Recording:
             items[slot].buffer = buffer
         STATISTICS.flushes += 1
         final.stamp = STATISTICS.flushes
-        self.tape.saved = kept
+        self.tape.saved, self.tape.ahead = kept, None
 
     def _live(self, final: State) -> tuple[frozenset[int], frozenset[int]]:
         """The storages whose values somebody can still ask for, and those that only a backward
