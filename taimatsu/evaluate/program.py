@@ -274,7 +274,8 @@ class Bound:
             program = self.segments[0][0]  # type: ignore[index]
             launch = threads.current_pool().start(program, block.address, (block, arena, scratch))
             block.launch = launch
-            take_off(launch, {id(buffer): buffer for buffer in made.values()})
+            written = frozenset([id(made[slot]) for slot in self.graph.outputs])
+            take_off(launch, {id(buffer): buffer for buffer in made.values()}, written)
         elif self.may_fail and self._updated:
             self._carry_out_or_undo(block, made, items, arena)
         else:

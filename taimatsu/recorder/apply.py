@@ -18,7 +18,7 @@ from taimatsu.recorder.base import TensorBase, counter_of, extra_of, make_tensor
 from taimatsu.recorder.number import Number, plain
 from taimatsu.recorder.recording import CLOSED, GRAD, LOCK, Recording, current, local
 from taimatsu.recorder.state import HARD_BOUND, OPERATION, SOFT_BOUND, VIEW, Missing, State
-from taimatsu.storage import Storage, finish, is_exposed, window
+from taimatsu.storage import Storage, finish_writing, is_exposed, window
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
 _NONE: dict[str, Any] = {}
@@ -181,7 +181,7 @@ def _check_values(operation: Any, inputs: tuple, attributes: dict) -> None:
 
 
 def _peek(tensor: TensorBase) -> np.ndarray:
-    finish()
+    finish_writing(tensor._storage.buffer)
     described = tensor._meta
     offset = plain(tensor._offset)  # a replayed step's indices were looked at when they came in
     return window(tensor._storage.buffer, described.shape, described.strides, offset)

@@ -18,7 +18,14 @@ from taimatsu.recorder.forget import forget
 from taimatsu.recorder.recipe import Ahead, Kept, Recipe, habit_of, may_recompute
 from taimatsu.recorder.state import INPUT, STATISTICS, Info, State, program_for
 from taimatsu.recorder.tape import CLOSED, LOCK, RUNNING, Tape, saved_slots, tape_order
-from taimatsu.storage import SNAPSHOT_LIMIT, Storage, finish, is_exposed, window
+from taimatsu.storage import (
+    SNAPSHOT_LIMIT,
+    Storage,
+    finish,
+    finish_writing,
+    is_exposed,
+    window,
+)
 
 NO_GRAD, GRAD, INFERENCE = 0, 1, 2
 LIVE_SETS = 64  # remembered by state; most have one or two
@@ -128,7 +135,7 @@ class Recording:
     def enter_snapshot(self, tensor: TensorBase) -> int:
         """Copies what a recorded read sees of memory that others can change meanwhile."""
         source = tensor._meta
-        finish()
+        finish_writing(tensor._storage.buffer)
         view = window(tensor._storage.buffer, source.shape, source.strides, tensor._offset)
         copy = Storage(np.array(view, order="C").reshape(-1))
         del view

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taimatsu.recorder.state import WRITE, Info, State
-from taimatsu.storage import Storage, finish, window
+from taimatsu.storage import Storage, finish_writing, window
 
 if TYPE_CHECKING:
     from taimatsu.recorder.recording import Recording
@@ -85,7 +85,7 @@ class Tape:
         storage, described, offset = self.snapshots[tid]
         if storage.buffer is None:
             return True
-        finish()
+        finish_writing(storage.buffer)
         copy = self.items[self.infos()[tid].slot].buffer
         view = window(storage.buffer, described.shape, described.strides, offset)
         return not same_bits(view.reshape(-1), copy)
