@@ -12,7 +12,7 @@ from taimatsu.recorder.state import INPUT, Info, State
 class Plan(NamedTuple):
     """What a backward from one result does, as far as the states tell."""
 
-    ends: tuple[int, ...]  # the inputs that it reaches
+    ends: tuple[Info, ...]  # the inputs that it reaches
     walked: frozenset[int]  # first results of the steps
     saved: tuple[Saved, ...]  # the values that it reads, in order
     owners: tuple[Info, ...]  # the inputs with gradients by which those came in
@@ -44,7 +44,8 @@ def _reach(state: State, root: int, freed: frozenset) -> Plan | None:
                 reached.add(table[reference].gid)
     if not freed.isdisjoint(walked):
         return None
-    ends = sorted(number for number in reached if table[number].state.kind is INPUT)
+    ends = [table[number] for number in sorted(reached)]
+    ends = [info for info in ends if info.state.kind is INPUT]
     slots = {each.info.slot for each in saved}
     inputs = [info for info in table if info.state.kind is INPUT and info.grad]
     owners = {info.slot: info for info in reversed(inputs) if info.slot in slots}
@@ -53,7 +54,7 @@ def _reach(state: State, root: int, freed: frozenset) -> Plan | None:
 
 def leaves_of(tape: Any, plan: Plan) -> list[Any] | None:
     """The leaves that a backward gives gradients to; None if the ordinary walk must."""
-    leaves = [tape.sources[number] for number in plan.ends]
+    leaves = [tape.sources[info.tid] for info in plan.ends]
     if not all(isinstance(leaf, recorder.TensorBase) for leaf in leaves):
         return None
     if len({id(leaf) for leaf in leaves}) != len(leaves) or any(map(_unusual, leaves)):
@@ -67,18 +68,20 @@ def _unusual(leaf: Any) -> bool:
     return hooked or not leaf._requires_grad
 
 
-def as_recorded(tape: Any, ends: tuple[int, ...], leaves: list) -> bool:
+def as_recorded(tape: Any, ends: tuple[Info, ...], leaves: list) -> bool:
     """Whether the leaves, and what was copied for an open recording, still hold what was recorded.
 
     A closed tape knows only the storages that it saved.
     """
     is_open = tape.recording is not None
     snapshots = tape.snapshots
-    table = tape.recording.infos() if is_open else tape.infos()
-    for number, leaf in zip(ends, leaves, strict=True):
-        info = table[number]
+    for info, leaf in zip(ends, leaves, strict=True):
         item = tape.items[info.slot]
-        if leaf._storage is not item and number not in snapshots and (is_open or item is not None):
+        if (
+            leaf._storage is not item
+            and info.tid not in snapshots
+            and (is_open or item is not None)
+        ):
             return False
         if leaf._meta.strides != info.meta.strides or leaf._meta.dtype is not info.meta.dtype:
             return False

@@ -233,7 +233,10 @@ def may_recompute(
 
 
 def release(storage: Storage) -> None:
-    """Carries out the recipes that read a storage: its memory is about to change."""
+    """Carries out the recipes that read a storage: its memory is about to change. What was found
+    right about index values there is forgotten.
+    """
+    storage.checked = None
     readers = getattr(storage, "readers", None)
     if not readers:
         return

@@ -48,6 +48,39 @@ def test_index_values_that_were_overwritten_are_checked() -> None:
         F.cross_entropy(scores, labels)
 
 
+def test_index_values_seen_as_data_or_elsewhere_are_looked_at() -> None:
+    x = torch.tensor([[5, 1], [0, 2]])
+    index = torch.tensor([[0, 1], [1, 0]])
+    x.gather(1, index)
+    with pytest.raises((IndexError, RuntimeError)):
+        index.gather(1, x)
+    labels = torch.tensor([0, 1, 2, 3, 2, 1, 9, 1])
+    for _ in range(2):
+        for i in range(3):  # all but one of these windows are right
+            F.cross_entropy(torch.randn(2, 4), labels[2 * i : 2 * i + 2]).item()
+        with pytest.raises(IndexError):
+            F.cross_entropy(torch.randn(2, 4), labels[6:])
+
+
+WRITES: list[Any] = [
+    lambda labels: labels.data[5:].fill_(4),
+    lambda labels: labels[5:].fill_(4),
+    lambda labels: labels.numpy().__setitem__(5, 4),
+]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_storage_that_was_right_is_looked_at_after_writes(write: Any) -> None:
+    labels = torch.tensor([0, 1, 2, 3, 2, 1, 0, 1])
+    for i in range(4):
+        F.cross_entropy(torch.randn(2, 4), labels[2 * i : 2 * i + 2]).item()
+    assert len(labels._storage.checked) == 3, "all of it is known to be right"
+    write(labels)
+    recorder.flush()
+    with pytest.raises(IndexError):
+        F.cross_entropy(torch.randn(4, 4), labels[4:]).item()
+
+
 @pytest.mark.parametrize("count", [3, 300_000])  # carried out at once; in the background
 def test_threads_that_launch_one_program(count: int) -> None:
     wrong: list[str] = []
