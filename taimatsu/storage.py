@@ -17,11 +17,12 @@ SNAPSHOT_LIMIT = 16 << 20  # bytes of visible memory that a recorded read copies
 class _InFlight:
     """The program that other threads are carrying out, and the buffers that it reads and writes."""
 
-    __slots__ = ("buffers", "launch", "lock")
+    __slots__ = ("buffers", "launch", "lock", "written")
 
     def __init__(self) -> None:
         self.launch: Any = None  # has wait()
         self.buffers: dict[int, Any] = {}  # by id
+        self.written: frozenset[int] = frozenset()  # ids of those that it writes
         self.lock = threading.RLock()
 
 
@@ -39,10 +40,17 @@ def finish() -> None:
                 IN_FLIGHT.buffers = {}
 
 
-def take_off(launch: Any, buffers: dict[int, Any]) -> None:
+def finish_writing(buffer: Any) -> None:
+    """Waits for the program in flight if it writes the buffer: then that may be read."""
+    if IN_FLIGHT.launch is not None and id(buffer) in IN_FLIGHT.written:
+        finish()
+
+
+def take_off(launch: Any, buffers: dict[int, Any], written: frozenset[int]) -> None:
     """Notes what is in flight from now on (nothing is before: see ``finish``)."""
     with IN_FLIGHT.lock:
         IN_FLIGHT.buffers = buffers
+        IN_FLIGHT.written = written
         IN_FLIGHT.launch = launch
 
 

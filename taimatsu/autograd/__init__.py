@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from taimatsu import recorder
+from taimatsu.autograd.ahead import look_ahead
 from taimatsu.autograd.anomaly import (
     detect_anomaly,
     is_anomaly_enabled,
@@ -48,6 +49,7 @@ __all__ = [
 
 recorder.registered.refresh_view = refresh_view
 recorder.registered.rebase = rebase
+recorder.registered.look_ahead = look_ahead
 
 
 def _walking(create_graph: bool) -> Any:

@@ -444,12 +444,10 @@ def saved_tensor(tape: Any, wanted: Saved, create: bool, numbers: Any = None) ->
     """A saved value as a tensor, after checking that nothing has overwritten it since the step
     read it (or, ``after``, made it).
     """
-    step, info, after = wanted
+    check_saved(tape, wanted)
+    _, info, _ = wanted
     source = tape.sources.get(info.tid)
-    origin = _origin(tape, info)
     storage = tape.items[info.slot]
-    recorded = tape.versions.get(origin.tid, (storage, 0))
-    _check_version(step, info, origin, recorded, after)
     if isinstance(source, recorder.TensorBase) and source._meta.shape == info.meta.shape:
         if create:
             return source
@@ -476,6 +474,14 @@ def saved_tensor(tape: Any, wanted: Saved, create: bool, numbers: Any = None) ->
         tensor._recording = tape.recording
         tensor._tid = info.tid
     return tensor
+
+
+def check_saved(tape: Any, wanted: Saved) -> None:
+    """Raises if a saved value was overwritten since the step read it."""
+    step, info, after = wanted
+    origin = _origin(tape, info)
+    recorded = tape.versions.get(origin.tid)
+    _check_version(step, info, origin, recorded or (tape.items[info.slot], 0), after)
 
 
 def _origin(tape: Any, info: Info) -> Info:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from taimatsu import recorder
 from taimatsu.autograd import anomaly
-from taimatsu.autograd.engine import Saved, Walk, free, saved_by, saved_tensor
+from taimatsu.autograd.ahead import handed_over
+from taimatsu.autograd.engine import Walk, free, saved_tensor
 from taimatsu.autograd.modes import no_grad
+from taimatsu.autograd.plans import Plan, as_recorded, leaves_of, plan_of
 from taimatsu.ops.filling import filled
-from taimatsu.recorder.state import INPUT, Info, State
-
-
-class Plan(NamedTuple):
-    """What a backward from one result does, as far as the states tell."""
-
-    ends: tuple[int, ...]  # the inputs that it reaches
-    walked: frozenset[int]  # first results of the steps
-    saved: tuple[Saved, ...]  # the values that it reads, in order
-    owners: tuple[Info, ...]  # the inputs with gradients by which those came in
+from taimatsu.recorder.recipe import habit_of
+from taimatsu.recorder.state import State
 
 
 def replayed_backward(root: Any, gradient: Any, retain: bool) -> bool:
@@ -39,16 +33,14 @@ def replayed_backward(root: Any, gradient: Any, retain: bool) -> bool:
             return False
     elif gradient._meta.shape != root._meta.shape or gradient._requires_grad:
         return False
-    plan = _plan(tape.final, root._gid, tape.freed)
-    if plan is None:
+    plan = plan_of(tape.final, root._gid, tape.freed)
+    leaves = None if plan is None else leaves_of(tape, plan)
+    if plan is None or leaves is None or not as_recorded(tape, plan.ends, leaves):
         return False
-    leaves = [tape.sources[number] for number in plan.ends]
-    if not all(isinstance(leaf, recorder.TensorBase) for leaf in leaves):
-        return False
-    if len({id(leaf) for leaf in leaves}) != len(leaves) or any(map(_unusual, leaves)):
-        return False
-    if not _as_recorded(tape, plan.ends, leaves):
-        return False
+    if not is_open and gradient is None and not retain:
+        if handed_over(root, plan, leaves):
+            return True
+        habit_of(tape.state).came(root._gid)
     with no_grad():
         if is_open:
             _run_open(root, gradient, retain, leaves)
@@ -61,30 +53,6 @@ def replayed_backward(root: Any, gradient: Any, retain: bool) -> bool:
     if recorder.local.recording is not None:
         soft_point(recorder.local.recording)
     return True
-
-
-def _unusual(leaf: Any) -> bool:
-    extra = leaf._extra
-    hooked = extra is not None and bool(extra.hooks or extra.accumulated)
-    return hooked or not leaf._requires_grad
-
-
-def _as_recorded(tape: Any, ends: tuple[int, ...], leaves: list) -> bool:
-    """Whether the leaves, and what was copied for an open recording, still hold what was recorded.
-
-    A closed tape knows only the storages that it saved.
-    """
-    is_open = tape.recording is not None
-    snapshots = tape.snapshots
-    table = tape.recording.infos() if is_open else tape.infos()
-    for number, leaf in zip(ends, leaves, strict=True):
-        info = table[number]
-        item = tape.items[info.slot]
-        if leaf._storage is not item and number not in snapshots and (is_open or item is not None):
-            return False
-        if leaf._meta.strides != info.meta.strides or leaf._meta.dtype is not info.meta.dtype:
-            return False
-    return not is_open or not any(map(tape.snapshot_changed, snapshots))
 
 
 def _run_open(root: Any, gradient: Any, retain: bool, leaves: list) -> None:
@@ -149,39 +117,6 @@ def _run(
     gradients = recorder.macro.call(key, [*tensors, *given, *old], numbers, record)
     for leaf, made in zip(new, gradients, strict=True):
         recorder.extra_of(leaf).grad = made
-
-
-def _plan(state: State, root: int, freed: frozenset) -> Plan | None:
-    """The plan of a backward from the result numbered ``root`` (remembered); None if it meets a
-    freed step.
-    """
-    key = ("plan", root, freed)
-    found = state.memo.get(key, 0)
-    if found == 0:
-        found = state.memo[key] = _reach(state, root, freed)
-    return found
-
-
-def _reach(state: State, root: int, freed: frozenset) -> Plan | None:
-    table = state.infos()
-    reached = {root}
-    walked = []
-    saved: list[Saved] = []
-    for step in reversed(state.graph_steps()):
-        if reached.isdisjoint(info.gid for info in step.results):
-            continue
-        walked.append(step.results[0].tid)
-        saved += saved_by(state, step, table)
-        for reference in step.inputs:
-            if type(reference) is int and table[reference].grad:
-                reached.add(table[reference].gid)
-    if not freed.isdisjoint(walked):
-        return None
-    ends = sorted(number for number in reached if table[number].state.kind is INPUT)
-    slots = {each.info.slot for each in saved}
-    inputs = [info for info in table if info.state.kind is INPUT and info.grad]
-    owners = {info.slot: info for info in reversed(inputs) if info.slot in slots}
-    return Plan(tuple(ends), frozenset(walked), tuple(dict.fromkeys(saved)), tuple(owners.values()))
 
 
 _launched: set[int] = set()  # outlines of the states at which a backward's end is carried out

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taimatsu.compiler.views import Mapping, dense_order, view_of
+from taimatsu.dtypes import INTEGER
 from taimatsu.ir.builder import Builder, NotKnownError
 from taimatsu.ir.expression import SIZES, Expression, number
 from taimatsu.ir.graph import Argument, Graph, Node, Operand
@@ -281,6 +282,7 @@ class _Lowering:
     def _compute(self, node: Node) -> None:
         inputs = tuple([self._read(o) for o in node.operands])
         described = tuple([o.meta if type(o) is Operand else None for o in node.operands])
+        self.builder.trusts = self._is_looked_at(node)
         made = node.operation.stages(self.builder, inputs, node.attributes, described, node.metas)
         if made is None:
             made = self._opaque(node, inputs)
@@ -304,6 +306,19 @@ class _Lowering:
         copy = self._copied(View(stage, stage.shape, stage.dtype, tuple))
         copy.order = order
         return copy
+
+    def _is_looked_at(self, node: Node) -> bool:
+        """Whether the recorder has seen the index values: those of memory that came in.
+
+        Programs that check nothing fly in the background and need no copy of what they overwrite.
+        Coordinates stay inside of their arrays all the same: ``Places`` moves them there.
+        """
+        if not node.operation.checked:
+            return False
+        given = self.graph.inputs.values()
+        operands = [o for o in node.operands if type(o) is Operand]
+        values = [o for o in operands if o.meta.dtype.category <= INTEGER]
+        return all(o.meta.dtype.category == INTEGER and o.value in given for o in values)
 
     def _opaque(self, node: Node, inputs: tuple) -> tuple[Stage, ...]:
         """The results of a node that the reference computes."""

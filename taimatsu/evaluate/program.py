@@ -2,11 +2,13 @@
 
 Binding evaluates a plan's sizes for the graph's extents and prepares a block of words, those that
 kernels are launched with: what does not change from launch to launch is written once. A launch
-copies the block, fills in addresses and numbers, and makes one call for each stretch of kernels.
+fills in addresses and numbers, and makes one call for each stretch of kernels. Blocks are used
+again: memory comes back to the same places, so that few words change from one to the next.
 """
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +31,7 @@ from taimatsu.ir.stages import Item
 from taimatsu.ir.target import Target
 from taimatsu.recorder.number import plain
 from taimatsu.runtime import threads
-from taimatsu.runtime.buffers import Mapping
+from taimatsu.runtime.buffers import Mapping, class_size
 from taimatsu.runtime.buffers import pool as memory_pool
 from taimatsu.storage import OWN_MEMORY, finish, take_off, window
 
@@ -37,6 +39,8 @@ OWN_MEMORY.add(Mapping)
 
 WORTH_FLYING = 100e-6  # seconds of work from which on waking another thread pays
 ARENA = -1  # the source of addresses in the arena
+BYTES = np.dtype(np.uint8)
+_Byte = ctypes.c_char  # by its from_buffer an address is found in a quarter of NumPy's time
 
 Segment = tuple[threads.Program, list[Call], list[threads.Phase]]
 
@@ -70,6 +74,27 @@ class _Words:
     def address(self, source: tuple[int, int, int], add: int) -> None:
         number = self.sources.setdefault(source, len(self.sources))
         self.addresses.append((self.add(), number, add))
+
+
+class _Block:
+    """The words of one launch, which change in place; free again when that is done."""
+
+    __slots__ = ("address", "floats", "integers", "known", "launch", "words")
+
+    def __init__(self, template: Any, sources: int) -> None:
+        self.words = template.copy()
+        self.address = address_of(self.words)
+        flat = memoryview(self.words).cast("B")
+        self.integers = flat.cast("q")
+        self.floats = flat.cast("d")
+        self.known = [-1] * sources  # the addresses that its words have
+        self.launch: threads.Launch | None = None  # that may still read it
+
+    def is_free(self) -> bool:
+        """Whether no launch in the background reads it."""
+        if self.launch is not None and self.launch.owner is None:
+            self.launch = None
+        return self.launch is None
 
 
 class Bound:
@@ -109,15 +134,14 @@ class Bound:
         self._values = {s.name: v for s, v in symbols.items()}
         self._offsets, self.arena_bytes = lay_out(plan.spaces, self._space_bytes)
         self.outputs = [
-            (self._slots[slot], self.size(size), numpy_dtype(kind))
+            (self._slots[slot], *self._memory(self.size(size), numpy_dtype(kind)))
             for slot, size, kind in plan.outputs
         ]
         self._updated = [self._slots[slot] for slot in plan.updated]
-        self._may_fail = any(
-            isinstance(call, ReferenceCall) or call.may_fail for call in plan.calls
-        )
+        self.may_fail = any(isinstance(call, ReferenceCall) or call.may_fail for call in plan.calls)
         self._scratch_bytes = 0
         self.segments: list[Segment | ReferenceCall] = []
+        self._arena = self._memory(self.arena_bytes, BYTES)
         self._words = _Words()
         self._cut(functions)
         self._settle()
@@ -129,6 +153,11 @@ class Bound:
         if not extent.terms:
             return extent.constant
         return extent.evaluate(lambda symbol: self._values[symbol.name])
+
+    @staticmethod
+    def _memory(count: int, kind: np.dtype) -> tuple[int, int, np.dtype]:
+        """What is asked of the pool for so many elements."""
+        return class_size(count * kind.itemsize), count, kind
 
     def _space_bytes(self, space: Space) -> int:
         return self.size(space.bytes)
@@ -176,20 +205,24 @@ class Bound:
         return (root, item, size if item >= 0 else 0), add
 
     def _settle(self) -> None:
-        """Turns the lists of words into arrays for NumPy's indexing."""
+        """Puts the words in the order in which a launch writes them."""
         words = self._words
         self._template = np.array(words.constants or [0], np.int64)
-        table = np.array(words.addresses or np.zeros((0, 3)), np.int64).reshape(-1, 3)
-        self._address_words, self._address_sources, self._address_adds = table.T.copy()
-        self._float_words = [w for w, _ in words.floats]
-        self._float_items = [i for _, i in words.floats]
-        self._integer_words = [w for w, _ in words.integers]
-        self._integer_items = [i for _, i in words.integers]
-        self._scratch_words = words.scratch
-        self._sources = list(words.sources)
+        self._roots = list({root: None for root, _, _ in words.sources if root != ARENA})
+        places = {root: n for n, root in enumerate([ARENA, *self._roots])}
+        self._sources = [(places[root], item, size) for root, item, size in words.sources]
+        self._address_words: list[list[tuple[int, int]]] = [[] for _ in self._sources]
+        for word, source, add in words.addresses:
+            self._address_words[source].append((word, add))
+        self._floats, self._integers, self._scratch_words = (
+            words.floats,
+            words.integers,
+            words.scratch,
+        )
+        self._blocks: list[_Block] = []
         self._until_hot = HOT_LAUNCHES if specialisation.requests(self) else 0
         self._may_fly = (
-            not self._may_fail and len(self.segments) == 1 and self._work() >= WORTH_FLYING
+            not self.may_fail and len(self.segments) == 1 and self._work() >= WORTH_FLYING
         )
 
     def _work(self) -> float:
@@ -254,26 +287,38 @@ class Bound:
             specialisation.ask(self)
         finish()
         made = dict(buffers)
-        for slot, size, kind in self.outputs:
-            made[slot] = _memory(size, kind)
-        arena = _memory(self.arena_bytes, np.dtype(np.uint8)) if self.arena_bytes else None
-        block, keep = self._filled(made, items, arena)
+        for slot, size, count, kind in self.outputs:
+            made[slot] = _allocated(size, count, kind)
+        arena = scratch = None
+        if self.arena_bytes:
+            arena = _allocated(*self._arena)
+        if self._scratch_words:
+            total = self._scratch_bytes * threads.current_pool().threads
+            scratch = _allocated(class_size(total), total, BYTES)
+        try:
+            block = self._blocks.pop()
+        except IndexError:
+            block = _Block(self._template, len(self._sources))
+        if not block.is_free():
+            block = _Block(self._template, len(self._sources))
+        self._fill(block, made, items, arena, scratch)
         if background and self._may_fly and not config.profile:
             STATISTICS.launches += 1
             program = self.segments[0][0]  # type: ignore[index]
-            owner = (block, keep, arena)
-            launch = threads.current_pool().start(program, address_of(block), owner)
-            take_off(launch, {id(buffer): buffer for buffer in made.values()})
-        elif self._may_fail and self._updated:
+            launch = threads.current_pool().start(program, block.address, (block, arena, scratch))
+            block.launch = launch
+            written = frozenset([id(made[slot]) for slot in self.graph.outputs])
+            take_off(launch, {id(buffer): buffer for buffer in made.values()}, written)
+        elif self.may_fail and self._updated:
             self._carry_out_or_undo(block, made, items, arena)
         else:
             self._carry_out(block, made, items, arena)
-        del keep
+        self._blocks.append(block)
         return {slot: made[slot] for slot in self.graph.outputs}
 
     def _carry_out_or_undo(
         self,
-        block: np.ndarray,
+        block: _Block,
         made: dict[int, np.ndarray],
         items: Sequence[Any],
         arena: np.ndarray | None,
@@ -286,43 +331,43 @@ class Bound:
                 target[...] = content
             raise
 
-    def _filled(
-        self, made: dict[int, np.ndarray], items: Sequence[Any], arena: np.ndarray | None
-    ) -> tuple[np.ndarray, Any]:
-        """The block of a launch, and what must live as long as it."""
-        block = self._template.copy()
-        known: dict[int, int] = {ARENA: 0 if arena is None else address_of(arena)}
-        addresses = []
-        for root, item, size in self._sources:
-            address = known.get(root)
-            if address is None:
-                address = known[root] = address_of(made[root])
+    def _fill(
+        self,
+        block: _Block,
+        made: dict[int, np.ndarray],
+        items: Sequence[Any],
+        arena: np.ndarray | None,
+        scratch: np.ndarray | None,
+    ) -> None:
+        """Writes what this launch has in other places than the block's last one, and numbers."""
+        found = [0 if arena is None else address_of(arena)]
+        found += [address_of(made[root]) for root in self._roots]
+        known, integers, floats = block.known, block.integers, block.floats
+        for number, (place, item, size) in enumerate(self._sources):
+            address = found[place]
             if item >= 0:
                 address += int(plain(items[item])) * size
-            addresses.append(address)
-        if addresses:
-            found = np.array(addresses, np.int64)
-            block[self._address_words] = found[self._address_sources] + self._address_adds
-        if self._float_words:
-            numbers = [plain(items[i]) for i in self._float_items]
-            block.view(np.float64)[self._float_words] = numbers
-        if self._integer_words:
-            block[self._integer_words] = [plain(items[i]) for i in self._integer_items]
-        scratch = None
-        if self._scratch_words:
-            count = threads.current_pool().threads
-            scratch = _memory(self._scratch_bytes * count, np.dtype(np.uint8))
-            block[self._scratch_words] = address_of(scratch)
-        return block, scratch
+            if known[number] != address:
+                known[number] = address
+                for word, add in self._address_words[number]:
+                    integers[word] = address + add
+        for word, item in self._floats:
+            floats[word] = plain(items[item])
+        for word, item in self._integers:
+            integers[word] = plain(items[item])
+        if scratch is not None:
+            address = address_of(scratch)
+            for word in self._scratch_words:
+                integers[word] = address
 
     def _carry_out(
         self,
-        block: np.ndarray,
+        block: _Block,
         made: dict[int, np.ndarray],
         items: Sequence[Any],
         arena: np.ndarray | None,
     ) -> None:
-        where = address_of(block)
+        where = block.address
         for segment in self.segments:
             if isinstance(segment, ReferenceCall):
                 self._refer(segment, made, items, arena)
@@ -398,20 +443,24 @@ class Bound:
         return arena[begin : begin + size].view(kind)
 
 
-def _memory(size: int, kind: np.dtype) -> np.ndarray:
+def _allocated(size: int, count: int, kind: np.dtype) -> np.ndarray:
+    """Memory of a class's size, as an array of so many elements."""
     try:
-        return memory_pool.empty(size, kind)
+        return memory_pool.take(size, count, kind)
     except MemoryError as error:
         raise OperationError.make(
             "memory",
             "enough memory for the result",
-            f"{size} elements of {kind} do not fit",
+            f"{count} elements of {kind} do not fit",
             "use smaller batches or free tensors",
             MemoryError,
         ) from error
 
 
-def address_of(array: np.ndarray) -> int:
-    """The address of an array's first element."""
-    found: int = array.__array_interface__["data"][0]
-    return found
+def address_of(array: Any) -> int:
+    """The address of the first element of a NumPy array."""
+    try:
+        return ctypes.addressof(_Byte.from_buffer(array))
+    except (TypeError, ValueError):  # read-only, or empty
+        found: int = array.__array_interface__["data"][0]
+        return found

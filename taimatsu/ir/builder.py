@@ -54,6 +54,7 @@ class Builder:
         # Slots whose extents should be known, and sizes; see ``weight``.
         self.weights: set[int] = set()
         self.sizes: set[int] = set()
+        self.trusts = False  # the node's index values were looked at: it needs no checks
         self._axes = 0
         self._derived: dict[int, Index] = {}  # extents made of symbols, by their values here
 
@@ -141,6 +142,8 @@ class Builder:
         """Makes a launch fail (IndexError with ``message``) unless the conditions, over the axes of
         the stage, hold everywhere. Returns the stage.
         """
+        if self.trusts:
+            return stage
         stage.checks += tuple([(condition, message) for condition in conditions])
         return stage
 

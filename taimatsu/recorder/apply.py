@@ -18,9 +18,10 @@ from taimatsu.recorder.base import TensorBase, counter_of, extra_of, make_tensor
 from taimatsu.recorder.number import Number, plain
 from taimatsu.recorder.recording import CLOSED, GRAD, LOCK, Recording, current, local
 from taimatsu.recorder.state import HARD_BOUND, OPERATION, SOFT_BOUND, VIEW, Missing, State
-from taimatsu.storage import Storage, finish, is_exposed, window
+from taimatsu.storage import Storage, finish_writing, is_exposed, window
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
+_own_code: dict[int, Any] = {}  # the package's functions, by id
 _NONE: dict[str, Any] = {}
 _NUMBERS = (int, float, complex)
 _new_storage = Storage.__new__
@@ -30,9 +31,13 @@ def call_site() -> str:
     """``file:line`` of the innermost frame outside the package."""
     frame: Any = sys._getframe(1)
     while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_PACKAGE) and not name.startswith("<"):
-            return f"{name}:{frame.f_lineno}"
+        code = frame.f_code
+        if id(code) not in _own_code:
+            name = code.co_filename
+            if name.startswith(_PACKAGE):
+                _own_code[id(code)] = code
+            elif not name.startswith("<"):
+                return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return "?"
 
@@ -157,31 +162,51 @@ def plain_number(given: Any) -> Any:
 def _check_values(operation: Any, inputs: tuple, attributes: dict) -> None:
     """Lets the operation look at the index values that are concrete already.
 
-    What passed once is known by the storage's version, unless others can change the memory.
+    What passed once is known by the storage's version, unless others can change the memory: a
+    window, or the whole storage where windows move over it (the labels of a data set).
     """
     known = (operation, *attributes.values())
-    arrays: list[Any] = []
+    arrays: list[Any] = [None] * len(inputs)
     passed = []
-    for given in inputs:
-        array = None
+    for position, given in enumerate(inputs):
         if isinstance(given, TensorBase) and given._meta.dtype.category == INTEGER:
             storage = given._storage
             if storage.buffer is not None:
-                token = (known, given._meta, plain(given._offset), storage.version)
-                if getattr(storage, "checked", None) != token:
-                    array = _peek(given)
-                    passed.append((storage, token))
-        arrays.append(array)
+                every = (position, known, storage.version)
+                token = (*every, given._meta, plain(given._offset))
+                found = getattr(storage, "checked", None)
+                if found is None or (found[:5] != token and found != every):
+                    arrays[position] = _peek(given)
+                    passed.append((position, storage, token, found))
     if not passed:
         return
     operation.check(*arrays, **attributes)
-    for storage, token in passed:
-        if not is_exposed(storage):
+    arrays.clear()  # else they would be seen as somebody's eyes on the memory
+    for position, storage, token, found in passed:
+        if is_exposed(storage):
+            continue
+        every = token[:3]
+        if found is None or found[:3] != every:
             storage.checked = token
+        elif len(found) == 5 and _passes(operation, position, storage, len(inputs), attributes):
+            storage.checked = every
+        else:
+            storage.checked = (*token, False)  # not all of it would pass
+
+
+def _passes(operation: Any, position: int, storage: Storage, count: int, attributes: dict) -> bool:
+    """Whether all of a storage's values would pass as index values."""
+    arrays: list[Any] = [None] * count
+    arrays[position] = storage.buffer
+    try:
+        operation.check(*arrays, **attributes)
+    except (IndexError, RuntimeError, ValueError):
+        return False
+    return True
 
 
 def _peek(tensor: TensorBase) -> np.ndarray:
-    finish()
+    finish_writing(tensor._storage.buffer)
     described = tensor._meta
     offset = plain(tensor._offset)  # a replayed step's indices were looked at when they came in
     return window(tensor._storage.buffer, described.shape, described.strides, offset)

@@ -91,12 +91,13 @@ def counter_of(tensor: TensorBase) -> Any:
 class _Registered:
     """What layers above give to the recorder."""
 
-    __slots__ = ("tensor", "execute", "refresh_view", "rebase")
+    __slots__ = ("tensor", "execute", "refresh_view", "rebase", "look_ahead")
 
     tensor: Any  # the class of results
     execute: Any  # execute(graph, buffers, arguments) -> {slot: buffer}
     refresh_view: Any  # autograd: gives a view its place again after its base was written
     rebase: Any  # autograd: rebase(view, base, source) after a write through a view
+    look_ahead: Any  # autograd: look_ahead(recording) records a backward that is expected
 
 
 registered = _Registered()

@@ -6,6 +6,9 @@ they save is written to memory (``Kept``). After graphs that nobody asked it is 
 again. Who overwrites such memory, or shows it to NumPy, has the recipe carried out first
 (``release``). Random numbers are drawn when they are recorded, or computed from recorded counters:
 both repeat.
+
+Where a backward has come each time, its gradients are computed with the forward pass, ahead of
+being asked for (``Ahead``, which is a recipe for all else that the graph saves).
 """
 
 from __future__ import annotations
@@ -13,30 +16,56 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from taimatsu.config import config
 from taimatsu.recorder.base import registered
 from taimatsu.recorder.number import plain
 from taimatsu.recorder.state import State, program_for
-from taimatsu.recorder.tape import LOCK, RUNNING, Tape
+from taimatsu.recorder.tape import LOCK, RUNNING, Tape, saved_slots
 from taimatsu.storage import Storage, is_exposed
 
 PATIENCE = 1  # graphs that must die unasked before a state recomputes
 PATIENCE_LIMIT = 1024
+TRUST = 1  # backwards in a row that it takes to compute ahead
+TRUST_LIMIT = 32
 
 
 class Habit:
     """How many graphs of a state in a row died unasked, and how many it takes to recompute.
 
-    Twice as many after each recipe that had to be carried out.
+    Twice as many after each recipe that had to be carried out. Also how many in a row had a
+    backward from one and the same result, ``root``, and how many it takes to compute its gradients
+    ahead: twice as many after each time that they were not asked for.
     """
 
-    __slots__ = ("unasked", "patience")
+    __slots__ = ("unasked", "patience", "root", "asked", "trust")
 
     def __init__(self) -> None:
         self.unasked = 0
         self.patience = PATIENCE
+        self.root = -1
+        self.asked = 0
+        self.trust = TRUST
+
+    def died(self) -> None:
+        """A graph went without a backward."""
+        self.unasked += 1
+        self.asked = 0
+
+    def came(self, root: int) -> None:
+        """A backward from a result came to a closed graph."""
+        self.asked = self.asked + 1 if root == self.root else 1
+        self.root = root
+
+    def deceived(self) -> None:
+        """What was computed ahead was of no use."""
+        self.asked = 0
+        self.trust = min(2 * self.trust, TRUST_LIMIT)
+
+    @property
+    def may_look_ahead(self) -> bool:
+        return self.asked >= self.trust
 
 
 def habit_of(final: State) -> Habit:
@@ -65,7 +94,7 @@ class Kept:
 
     def __del__(self) -> None:
         if self.habit is not None:
-            self.habit.unasked += 1
+            self.habit.died()
 
 
 class Recipe:
@@ -74,7 +103,7 @@ class Recipe:
     Refers to memory that the recording read, not to the graph or to what it will compute.
     """
 
-    __slots__ = ("final", "slots", "items", "lock", "done", "reader")
+    __slots__ = ("final", "slots", "items", "lock", "done", "reader", "watched")
 
     def __init__(
         self, tape: Tape, final: State, slots: frozenset[int], items: Sequence[Any]
@@ -83,6 +112,7 @@ class Recipe:
         self.final = final
         self.slots = slots
         self.items: list[Any] = []
+        self.watched: list[Storage] = []
         self.lock = threading.RLock()
         self.reader = weakref.ref(tape)
         inputs = program_for(final, slots).inputs
@@ -92,9 +122,14 @@ class Recipe:
         ]
         for storage in self.items:
             if type(storage) is Storage:
-                if not hasattr(storage, "readers"):
-                    storage.readers = set()
-                storage.readers.add(self.reader)
+                self._watch(storage)
+
+    def _watch(self, storage: Storage) -> None:
+        """Has whoever changes the storage's memory carry this out before."""
+        if not hasattr(storage, "readers"):
+            storage.readers = set()
+        self.watched.append(storage)
+        storage.readers.add(self.reader)
 
     def wanted(self, tape: Tape) -> None:
         """Computes the values that the graph still refers to.
@@ -111,7 +146,7 @@ class Recipe:
             live = frozenset(slot for slot in self.slots if type(items[slot]) is Storage)
             program = program_for(self.final, live)
             buffers = {slot: self.items[slot].buffer for slot in program.inputs}
-            made = registered.execute(program, buffers, self.items, False)
+            made = registered.execute(program, buffers, self.items, False) if live else {}
             for slot, buffer in made.items():
                 items[slot].buffer = buffer
             habit = habit_of(self.final)
@@ -125,14 +160,62 @@ class Recipe:
 
     def _finish(self) -> None:
         self.done = True
-        for item in self.items:
-            if type(item) is Storage:
-                item.readers.discard(self.reader)
+        for storage in self.watched:
+            storage.readers.discard(self.reader)
+        self.watched = []
         self.items = []
 
     def __del__(self) -> None:
         if not self.done:
-            habit_of(self.final).unasked += 1
+            habit_of(self.final).died()
+            self._finish()
+
+
+class Foreseen(NamedTuple):
+    """What was recorded of a backward before it was asked for."""
+
+    start: State  # where it was foreseen
+    final: State
+    gradients: list[Any]  # of the leaves that it reaches, in the order of its plan
+
+
+class Ahead(Recipe):
+    """Gradients computed with the forward pass; a recipe for whatever else the graph saves.
+
+    They serve until the recipe is carried out: that is done before any memory changes that they
+    follow from.
+    """
+
+    __slots__ = ("foreseen",)
+
+    def __init__(
+        self, tape: Tape, foreseen: Foreseen, slots: frozenset[int], items: Sequence[Any]
+    ) -> None:
+        self.foreseen = foreseen
+        super().__init__(tape, foreseen.final, slots, items)
+        for slot in saved_slots(foreseen.final, tape.freed) - slots:
+            self._watch(items[slot])
+
+    @property
+    def root(self) -> int:
+        """The result whose gradients these are."""
+        return habit_of(self.foreseen.start).root
+
+    def take(self) -> list[Any]:
+        """The gradients, for the backward that they were made for."""
+        habit = habit_of(self.foreseen.start)
+        habit.came(habit.root)
+        self._finish()
+        return self.foreseen.gradients
+
+    def wanted(self, tape: Tape) -> None:
+        if not self.done:
+            habit_of(self.foreseen.start).deceived()
+        super().wanted(tape)
+
+    def __del__(self) -> None:
+        if not self.done:
+            habit_of(self.foreseen.start).deceived()
             self._finish()
 
 
@@ -150,7 +233,10 @@ def may_recompute(
 
 
 def release(storage: Storage) -> None:
-    """Carries out the recipes that read a storage: its memory is about to change."""
+    """Carries out the recipes that read a storage: its memory is about to change. What was found
+    right about index values there is forgotten.
+    """
+    storage.checked = None
     readers = getattr(storage, "readers", None)
     if not readers:
         return

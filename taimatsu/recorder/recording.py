@@ -16,7 +16,7 @@ from taimatsu.ir.meta import meta as make_meta
 from taimatsu.recorder import state as state_module
 from taimatsu.recorder.base import TensorBase, counter_of, registered
 from taimatsu.recorder.forget import forget
-from taimatsu.recorder.recipe import Kept, Recipe, habit_of, may_recompute
+from taimatsu.recorder.recipe import Ahead, Kept, Recipe, habit_of, may_recompute
 from taimatsu.recorder.state import (
     INPUT,
     STATISTICS,
@@ -26,7 +26,14 @@ from taimatsu.recorder.state import (
     serving_program,
 )
 from taimatsu.recorder.tape import CLOSED, LOCK, RUNNING, Tape, saved_slots, tape_order
-from taimatsu.storage import SNAPSHOT_LIMIT, Storage, finish, is_exposed, window
+from taimatsu.storage import (
+    SNAPSHOT_LIMIT,
+    Storage,
+    finish,
+    finish_writing,
+    is_exposed,
+    window,
+)
 
 NO_GRAD, GRAD, INFERENCE = 0, 1, 2
 LIVE_SETS = 64  # remembered by state; most have one or two
@@ -136,7 +143,7 @@ class Recording:
     def enter_snapshot(self, tensor: TensorBase) -> int:
         """Copies what a recorded read sees of memory that others can change meanwhile."""
         source = tensor._meta
-        finish()
+        finish_writing(tensor._storage.buffer)
         view = window(tensor._storage.buffer, source.shape, source.strides, tensor._offset)
         copy = Storage(np.array(view, order="C").reshape(-1))
         del view
@@ -186,6 +193,9 @@ class Recording:
 
         With ``background`` other threads may still be at it: ``storage.finish`` waits for them.
         """
+        habit = self.state.memo.get("habit")
+        if habit is not None and habit.may_look_ahead and self is local.recording:
+            registered.look_ahead(self)
         with LOCK:
             self.lock.acquire()
             final, self.state = self.state, CLOSED  # one step: the fast paths see either
@@ -195,7 +205,7 @@ class Recording:
                 return
             self.tape.state = final
             try:
-                self._execute(final, background)
+                final = self._execute_ahead(final, background)
             except Exception as error:
                 self.error = error
                 self._restore()
@@ -212,16 +222,39 @@ class Recording:
             with LOCK:
                 forget(_roots.values(), state_module.TRIE_LIMIT)
 
+    def _execute_ahead(self, final: State, background: bool) -> State:
+        """Carries the recording out, if need be without a backward that was foreseen: an error of
+        that belongs to the backward. Gives the state that was carried out.
+        """
+        ahead = self.tape.ahead
+        if ahead is None:
+            self._execute(final, background)
+            return final
+        try:
+            if ahead.final is final:
+                self._execute(final, background)
+                return final
+        except Exception:
+            habit_of(ahead.start).deceived()
+        self.tape.ahead = None
+        if ahead.final is final:
+            final = self.tape.state = ahead.start
+            del self.items[final.slots :]
+        self._execute(final, background)
+        return final
+
     def _execute(self, final: State, background: bool) -> None:
         items = self.items
         live, saved = self._live(final)
         kept: Any = None
-        if saved and may_recompute(final, saved, items, self.old):
+        if self.tape.ahead is not None:
+            kept = Ahead(self.tape, self.tape.ahead, saved, items)
+        elif saved and may_recompute(final, saved, items, self.old):
             kept = Recipe(self.tape, final, saved, items)
         elif saved:
             kept = Kept(habit_of(final), saved)
             live |= saved
-        if type(kept) is Recipe:  # what it would compute again is not to be written now
+        if type(kept) in (Recipe, Ahead):  # what they leave out is not to be written now
             program = program_for(final, live)
         else:
             program = serving_program(final, live, items)
@@ -237,7 +270,7 @@ class Recording:
                 items[slot].buffer = buffer
         STATISTICS.flushes += 1
         final.stamp = STATISTICS.flushes
-        self.tape.saved = kept
+        self.tape.saved, self.tape.ahead = kept, None
 
     def _made(self, program: Graph, background: bool) -> dict[int, np.ndarray]:
         """What a program makes of the present values."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taimatsu.recorder.state import WRITE, Info, State
-from taimatsu.storage import Storage, finish, window
+from taimatsu.storage import Storage, finish_writing, window
 
 if TYPE_CHECKING:
     from taimatsu.recorder.recording import Recording
@@ -44,6 +44,7 @@ class Tape:
         "order",
         "lines",
         "recording",
+        "ahead",
         "saved",
         "__weakref__",
     )
@@ -60,7 +61,10 @@ class Tape:
         self.freed: frozenset[int] = frozenset()  # numbers of first results of freed steps
         self.order = sys.maxsize  # rank among closed tapes: a tape depends on lower ones only
         self.lines: dict[int, str] = {}  # anomaly mode: where each step was recorded
-        self.saved: Any = None  # Kept or Recipe: values that only this graph holds, once closed
+        self.ahead: Any = None  # Foreseen: a backward recorded before it was asked for
+        self.saved: Any = (
+            None  # Kept, Recipe or Ahead: values that only this graph holds, once closed
+        )
 
     def infos(self) -> list[Info]:
         """What is known of the tensors, by number."""
@@ -81,7 +85,7 @@ class Tape:
         storage, described, offset = self.snapshots[tid]
         if storage.buffer is None:
             return True
-        finish()
+        finish_writing(storage.buffer)
         copy = self.items[self.infos()[tid].slot].buffer
         view = window(storage.buffer, described.shape, described.strides, offset)
         return not same_bits(view.reshape(-1), copy)

@@ -29,10 +29,10 @@ def write(target: TensorBase, source: TensorBase, name: str) -> None:
         _let_siblings_go(target, base)
     elif _leaves_views_behind(target._storage):
         local.recording.run()  # they learn of it when they next enter a recording
-    recording = _record_write(target, source, grad and base is None)
+    recording, site = _record_write(target, source, grad and base is None)
     counter = counter_of(target)
     counter.version += 1
-    counter.writer = f"{name}_() at {call_site()}"
+    counter.writer = f"{name}_() at {site}"
     if grad and base is not None:
         registered.rebase(target, base, source)
     elif grad:
@@ -41,7 +41,10 @@ def write(target: TensorBase, source: TensorBase, name: str) -> None:
         recording.run()
 
 
-def _record_write(target: TensorBase, source: TensorBase, take_place: bool) -> Recording:
+def _record_write(
+    target: TensorBase, source: TensorBase, take_place: bool
+) -> tuple[Recording, str]:
+    """Enters a write; gives the recording and the line where such a write was first made."""
     while True:
         recording = current()
         with LOCK:
@@ -69,7 +72,7 @@ def _record_write(target: TensorBase, source: TensorBase, take_place: bool) -> R
             else:
                 target._recording = recording
                 target._tid = following.tid
-            return recording
+            return recording, following.site
 
 
 def _extend_write(

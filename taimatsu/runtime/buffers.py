@@ -87,6 +87,7 @@ class BufferPool:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._returned: deque[_Lease] = deque()  # freed, not yet sorted in
+        self._give_back = self._returned.append
         self._leases: dict[int, _Lease] = {}  # by id
         self._free: dict[int, list[_Block]] = {}  # by size, the last freed at the end
         # The large ones among them, by id, in the order in which they were freed.
@@ -103,12 +104,28 @@ class BufferPool:
             MemoryError: the system has no more.
         """
         dtype = np.dtype(dtype)
-        size = class_size(count * dtype.itemsize)
+        return self.take(class_size(count * dtype.itemsize), count, dtype)
+
+    def take(self, size: int, count: int, dtype: np.dtype) -> np.ndarray:
+        """The same, of a class's size that is known."""
         with _lock:
-            self._take_back()
-            block = self._take(size)
+            if self._returned:
+                self._take_back()
+            blocks = self._free.get(size)
+            if blocks:
+                block = blocks.pop()
+                if size >= LARGE:
+                    self._large.pop(id(block), None)
+                self._idle -= size
+                self._reused += 1
+            else:
+                block = self._make(size)
+            self._requests += 1
+            self._in_use += size
+            if self._in_use > self._peak:
+                self._peak = self._in_use
             array = np.frombuffer(block.memory, dtype, count or 1, block.offset)
-            lease = _Lease(array, self._returned.append)
+            lease = _Lease(array, self._give_back)
             lease.block = block
             self._leases[id(lease)] = lease
         return array if count else array[:0]
@@ -139,20 +156,6 @@ class BufferPool:
             )
 
     # Under the lock.
-
-    def _take(self, size: int) -> _Block:
-        blocks = self._free.get(size)
-        if blocks:
-            block = blocks.pop()
-            self._large.pop(id(block), None)
-            self._idle -= size
-            self._reused += 1
-        else:
-            block = self._make(size)
-        self._requests += 1
-        self._in_use += size
-        self._peak = max(self._peak, self._in_use)
-        return block
 
     def _make(self, size: int) -> _Block:
         if size < LARGE:
