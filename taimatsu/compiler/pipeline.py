@@ -1,6 +1,7 @@
 """The compiler's passes, in order: from stages to a plan of launches.
 
     lower      graph -> stages               (compiler/lower.py; rules: ops/)
+    demand     axes shrink to what is read  (compiler/demand.py)
     fuse       stages -> groups              (compiler/fusion.py)
     layouts    order of intermediates        (compiler/layouts.py)
     schedule   groups -> kernels             (compiler/schedule/)
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from taimatsu.compiler import layouts, plan
+from taimatsu.compiler.demand import shrink
 from taimatsu.compiler.fusion import fuse
 from taimatsu.compiler.groups import Group, Launch, Layout
 from taimatsu.compiler.lower import Lowered
@@ -53,6 +55,8 @@ def compile_stages(
 ) -> tuple[list[plan.Step], dict[Stage, Layout]]:
     """The steps of a lowered program, and the layouts of all stages that have memory."""
     outputs = lowered.outputs
+    with report.timed("demand"):
+        shrink(lowered.stages, outputs.values(), lambda line: report.say("fusion", line))
     with report.timed("fuse"):
         groups = fuse(lowered.stages, outputs.values(), lambda line: report.say("fusion", line))
     with report.timed("layouts"):
