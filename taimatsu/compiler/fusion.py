@@ -24,6 +24,7 @@ from taimatsu.compiler.meeting import (
     reads_windows,
     wide,
 )
+from taimatsu.compiler.pooling import NotPooledError, is_pool, pooled
 from taimatsu.compiler.reads import needed_stages
 from taimatsu.compiler.reads import needs as _needs
 from taimatsu.compiler.reads import sources as _sources
@@ -374,6 +375,10 @@ class _Fusion:
             return "contractions begin groups of their own"
         if self._is_too_large(group, stage):
             return "the kernel would be too large"
+        if is_pool(group, stage):
+            return self._join_windows(group, stage)
+        if group.pools and stage.kind == "update":
+            return "memory is overwritten element by element only"
         met = meeting(group, stage)
         if met is None:
             return "it does not meet the group row by row"
@@ -391,6 +396,17 @@ class _Fusion:
             group.rows[member] = tuple([own[k] for k in kept])
         group.stages.append(stage)
         group.rows[stage] = rows
+        return ""
+
+    @staticmethod
+    def _join_windows(group: Group, stage: Stage) -> str:
+        """Adds a stage that a contraction's tiles can compute; returns why not, or nothing."""
+        try:
+            met, group.window = pooled(group, stage)
+        except NotPooledError as error:
+            return str(error)
+        group.pools[stage] = met
+        group.stages.append(stage)
         return ""
 
     def _join_beside(self, group: Group, stage: Stage) -> bool:
