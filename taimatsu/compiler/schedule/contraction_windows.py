@@ -14,7 +14,6 @@ from math import prod
 from taimatsu.compiler.groups import Group
 from taimatsu.compiler.schedule import contraction_plan
 from taimatsu.compiler.schedule.contraction_kernel import (
-    FINISHED,
     ContractionWriter,
     Position,
     Tile,
@@ -30,6 +29,7 @@ from taimatsu.ir.loops import Allocate, Buffer, Statement, Store
 from taimatsu.ir.target import Target
 
 PASS = 12.0  # cycles to store a vector of elements, and to load it again for its window
+WRITTEN_OUT = 800  # operations to finish a tile up to which they are written out
 
 Taps = dict[Var, int]  # an element of a window
 Sums = Callable[[Taps], Expression]
@@ -155,7 +155,7 @@ class WindowTile(Tile):
         nodes += [
             sum(1 for _ in ex.walk(p.value)) / (1 if p.combine else taps) for p in problem.pools
         ]
-        return sum(nodes) * windows > FINISHED
+        return sum(nodes) * windows > WRITTEN_OUT
 
     def _finish_near(self, outer: dict[Var, Var]) -> list[Statement]:
         """Puts the sums into memory near the core, and goes over the windows one by one."""
