@@ -17,12 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from taimatsu.compiler.reads import needed_stages
-from taimatsu.compiler.zeros import (
-    Range,
-    Ranges,
-    decided,
-    where_nonzero,
-)
+from taimatsu.compiler.zeros import Range, Ranges, as_index, decided, where_nonzero
 from taimatsu.ir.expression import (
     COMPARISONS,
     Expression,
@@ -159,19 +154,23 @@ class _Demand:
         if not reads and stage not in self.changed:
             return
         done: dict[Expression, Expression] = {}
+        inside: Ranges | None = None
+        if stage.value is not None and stage.kind in ("map", "update"):
+            inside = where_nonzero(stage.value, lambda source: None)
 
         def settled(root: Expression) -> Expression:
-            return rewrite(root, self._settled, done)
+            known = (inside or {}) if root is stage.value else {}
+            return rewrite(root, lambda node: self._settled(node, known), done)
 
         if stage.value is not None:
             stage.value = settled(stage.value)
         stage.where = tuple([settled(c) if type(c) is Expression else c for c in stage.where])
         stage.checks = tuple([(settled(c), message) for c, message in stage.checks])
 
-    def _settled(self, node: Expression) -> Expression | None:
+    def _settled(self, node: Expression, inside: Ranges) -> Expression | None:
         if node.op == "load":
             kept = self.begins.get(node.detail[0])
-            return None if kept is None else _moved(node, kept)
+            return None if kept is None else _moved(node, kept, inside)
         return folded(node)
 
 
@@ -232,30 +231,81 @@ def _hull(a: Box, b: Box) -> Box:
 # -- expressions -------------------------------------------------------------------------------
 
 
-def _moved(node: Expression, kept: Box) -> Expression:
-    """A load of what is left of a stage; zero where it reads beyond."""
+def _moved(node: Expression, kept: Box, inside: Ranges) -> Expression:
+    """A load of what is left of a stage; zero where it reads beyond.
+
+    ``inside`` is where it matters what is loaded.
+    """
     source, where = node.detail
     conditions: list[Expression] = []
     moved = list(where)
     for d, span in enumerate(kept):
         if span is None:
             continue
-        at, extent = where[d] - span[0], span[1] - span[0]
-        low, high = bounds(at)
+        at, extent = _within(where[d], inside) - span[0], span[1] - span[0]
+        low, high = _bounds_within(at, inside)
         if low is None or low < 0:
             conditions.append(index_value(at) >= 0)
-            at = -minimum(-at, 0)
         if high is None or high >= extent:
-            conditions.append(index_value(where[d] - span[0]) < extent)
-            at = minimum(at, extent - 1)
-        moved[d] = at
+            conditions.append(index_value(at) < extent)
+        moved[d] = _clamped(at, extent)
     made = load(source, moved, node.dtype)
-    if not conditions:
-        return made
-    total = conditions[0]
-    for condition in conditions[1:]:
-        total = total & condition
-    return folded(select(total, made, 0)) or select(total, made, 0)
+    return select(_all(conditions), made, 0) if conditions else made
+
+
+def _parts(inside: Ranges) -> dict[Any, tuple[Var, Index]]:
+    return {var: _part(var, span) for var, span in inside.items()}
+
+
+def _bounds_within(at: Index, inside: Ranges) -> tuple[int | None, int | None]:
+    """The least and the greatest value of an index where variables are in ranges."""
+    moved: dict[Any, Index | int] = {v: place for v, (_, place) in _parts(inside).items()}
+    return bounds(at.substitute(moved))
+
+
+def _within(at: Index, inside: Ranges) -> Index:
+    """An index that is the same where variables are in ranges: clamps that do nothing are gone."""
+    parts = _parts(inside)
+    short = at.substitute({v: place for v, (_, place) in parts.items()})
+    back: dict[Any, Index | int] = {v: index(var) - inside[var][0] for var, (v, _) in parts.items()}
+    return short.substitute(back)
+
+
+def _clamped(at: Index, extent: int) -> Index:
+    low, high = bounds(at)
+    if low is None or low < 0:
+        at = -minimum(-at, 0)
+    return at if high is not None and high < extent else minimum(at, extent - 1)
+
+
+def _all(conditions: list[Expression]) -> Expression:
+    """Whether all conditions hold; those that others imply are left out."""
+    total: Expression | None = None
+    for n, one in enumerate(conditions):
+        if not any(_implies(other, one, m < n) for m, other in enumerate(conditions) if m != n):
+            total = one if total is None else total & one
+    assert total is not None
+    return total
+
+
+def _implies(one: Expression, other: Expression, if_equal: bool) -> bool:
+    """Whether a comparison of indices tells another one of the same difference."""
+    if one.op != other.op or one.op not in ("lt", "ge"):
+        return False
+    parts = [as_index(a) for a in (*one.args, *other.args)]
+    if any(p is None for p in parts):
+        return False
+    a, b, c, d = parts
+    stronger = (a - b) - (c - d) if one.op == "lt" else (c - d) - (a - b)  # type: ignore[operator]
+    if stronger.terms:
+        return False
+    return stronger.constant > 0 or (stronger.constant == 0 and if_equal)
+
+
+def _conjuncts(condition: Expression) -> list[Expression]:
+    if condition.op != "and":
+        return [condition]
+    return [c for part in condition.args for c in _conjuncts(part)]
 
 
 def folded(node: Expression) -> Expression | None:
@@ -266,6 +316,10 @@ def folded(node: Expression) -> Expression | None:
         return None if known is None else constant(known, "bool")
     if op == "select" and args[0].op == "constant":
         return args[1] if args[0].detail else args[2]
+    if op == "select" and args[1].op == "select" and _is_zero(args[2]):
+        inner, value, zero = args[1].args
+        if _is_zero(zero):
+            return select(_all([*_conjuncts(args[0]), *_conjuncts(inner)]), value, args[2])
     if op == "not" and args[0].op == "constant" and node.dtype == "bool":
         return constant(not args[0].detail, "bool")
     if op in ("and", "or") and node.dtype == "bool":
@@ -273,3 +327,7 @@ def folded(node: Expression) -> Expression | None:
             if one.op == "constant":
                 return one if one.detail == (op == "or") else other
     return None
+
+
+def _is_zero(value: Expression) -> bool:
+    return value.op == "constant" and repr(value.detail) in ("0", "0.0")

@@ -126,13 +126,14 @@ def where_holds(condition: Expression, wanted: bool = True) -> Ranges | None:
         parts = [where_holds(a, wanted) for a in condition.args]
         return (both if (op == "and") == wanted else either)(*parts)
     if op in _OPPOSITE:
-        left, right = (_as_index(a) for a in condition.args)
+        left, right = (as_index(a) for a in condition.args)
         if left is not None and right is not None:
             return _where_compared(op if wanted else _OPPOSITE[op], left, right)
     return {}
 
 
-def _as_index(value: Expression) -> Index | None:
+def as_index(value: Expression) -> Index | None:
+    """What a value is as an index; None where it is none."""
     if value.op == "index":
         found: Index = value.detail
         return found

@@ -347,3 +347,27 @@ def test_ranges_are_found() -> None:
     assert where_holds(inside & half) == {x: (2, 10)}
     assert where_holds(~half) == {x: (10, 15)}
     assert where_holds(half & ~half) is NOWHERE
+
+
+def test_borders_around_what_is_left_have_one_condition_each() -> None:
+    b = Builder()
+    x = window(b, 20)
+    g = b.map([11], "float32", lambda i: b.where(b.index(i) < 10, b.exp(x[i]), 0.0))
+
+    def element(i: Index) -> Expression:
+        at = i - 2
+        inside = (b.index(at) >= 0) & (b.index(at) < 11)
+        return b.where(inside, g[minimum(-minimum(-at, 0), 10)], 0.0)
+
+    h = b.map([14], "float32", element)
+    s = b.reduce("max", [], [14], "float32", lambda i, r: h[r[0]])
+    shrink(b.stages, [s])
+    assert extents(g) == ["10"]
+    at = index(h.axes[0]) - 2
+    condition, value, zero = h.value.args
+    assert [repr(c) for c in condition.args] == [
+        repr(index_value(at) >= 0),
+        repr(index_value(at) < 10),
+    ]
+    assert value.detail == (g, (minimum(-minimum(-at, 0), 9),))
+    assert zero.detail == 0
