@@ -103,12 +103,12 @@ class _WindowSearch(contraction_plan._Search):
                     yield self._tiled(lane, {**window, axis: factor}, vectors)
 
     def _storing(self, lane: Var, factors: dict[Var, int]) -> float:
-        """Cycles to finish and store a vector: the windows' share of their results included."""
+        """Cycles to finish and store a vector, and its share of what is stored for windows. What
+        pools compute takes as long elsewhere.
+        """
         cost = super()._storing(lane, factors)
         taps = prod([self.size[v] for v in self.problem.taps])
         for pool in self.problem.pools:
-            nodes = sum(1 for n in ex.walk(pool.value) if n.op not in ("load", "index"))
-            cost += nodes / 2 / (1 if pool.combine else taps)
             if pool.buffer is not None:
                 along = contraction_plan._step(pool.address, lane) == 1
                 cost += (1.5 if along else contraction_plan.SCATTERED * self.lanes) / taps
