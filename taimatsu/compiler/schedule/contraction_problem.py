@@ -278,7 +278,7 @@ def _add_pools(
         met = group.pools[stage]
         renamed: dict[object, Index | int] = dict.fromkeys((*stage.axes, *stage.reduce_axes), 0)
         renamed |= {v: window_of[k] for k, v in enumerate(met.rows) if v is not None}
-        renamed |= {v: tap_of[k] for k, v in met.taps.items()}
+        renamed |= {v: index(tap_of[k]) for k, v in met.taps.items()}
         assert stage.value is not None
         value = _flattened(stage.value, problem.memories, renamed, values, {})
         node = Expression("load", (), stage.dtype, (stage, ()))
@@ -472,7 +472,7 @@ def _meet(problem: Problem, outer: Var, inner: Var) -> bool:
     seen: set[Expression] = set()
     if outer in problem.taps or inner in problem.taps:
         return False
-    parts = [o.address for o in (*problem.outputs, *problem.pools)]
+    parts = [o.address for o in problem.outputs] + [p.address for p in problem.pools]
     if outer in problem.reduced:
         parts = []
     for root in _roots(problem):
@@ -507,7 +507,8 @@ def _replace(problem: Problem, outer: Var, inner: Var, merged: Var) -> None:
     problem.product = ex.rewrite(problem.product, change, done)
     a, b = (operand_of(done[o.value]) for o in problem.operands)
     problem.operands = (a, b)
-    for output in (*problem.outputs, *problem.pools):
+    made: list[Output | Pool] = [*problem.outputs, *problem.pools]
+    for output in made:
         output.value = ex.rewrite(output.value, change, done)
         output.address = moved(output.address)
     problem.checks = [(ex.rewrite(c, change, done), m) for c, m in problem.checks]

@@ -31,7 +31,7 @@ from taimatsu.ir.target import Target
 PASS = 12.0  # cycles to store a vector of elements, and to load it again for its window
 WRITTEN_OUT = 800  # operations to finish a tile up to which they are written out
 
-Taps = dict[Var, int]  # an element of a window
+Taps = dict[object, Index | int]  # an element of a window
 Sums = Callable[[Taps], Expression]
 
 
@@ -151,7 +151,7 @@ class WindowTile(Tile):
         problem = self.problem
         windows = self.vectors * prod([v.extent.constant for v in self.rows.values()])
         taps = prod([v.extent.constant for v in problem.taps])
-        nodes = [sum(1 for _ in ex.walk(o.value)) + 1 for o in problem.outputs]
+        nodes = [sum(1.0 for _ in ex.walk(o.value)) + 1 for o in problem.outputs]
         nodes += [
             sum(1 for _ in ex.walk(p.value)) / (1 if p.combine else taps) for p in problem.pools
         ]
