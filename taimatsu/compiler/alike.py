@@ -12,7 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from taimatsu.compiler.groups import Group, Launch, Layout, Temporary
+from taimatsu.compiler.groups import Group, Launch, Layout, Pooled, Temporary
 from taimatsu.ir.expression import Expression, walk
 from taimatsu.ir.index import Index, Product, Symbol, Var
 from taimatsu.ir.stages import Item, Stage
@@ -49,7 +49,16 @@ class Form:
             rows = tuple([self._var(v) for v in group.rows.get(stage, ())])
             self._parts.append((rows, stage in outputs))
             self._definition(stage)
-        self.key = (group.kind, target, tuple(self._parts))
+            if stage in group.pools:
+                self._pooled(group.pools[stage])
+        window = tuple(sorted(group.window.items()))
+        self.key = (group.kind, target, window, tuple(self._parts))
+
+    def _pooled(self, pooled: Pooled) -> None:
+        """How a stage goes through windows of the rows."""
+        rows = tuple([None if v is None else self._var(v) for v in pooled.rows])
+        taps = tuple([(row, self._var(v)) for row, v in sorted(pooled.taps.items())])
+        self._parts.append(("pooled", rows, taps))
 
     # -- stages ----------------------------------------------------------------------------
 
@@ -127,7 +136,7 @@ class Form:
         if kind is Var:
             return self._var(atom)
         if kind is Symbol:
-            return (atom.name, atom.hint)
+            return (atom.name, atom.hint, atom.least)
         if kind is Product:
             return ("product", *[self._atom(f) for f in atom.factors])
         return (kind.__name__, self._index(atom.left), self._index(atom.right))

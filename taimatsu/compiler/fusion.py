@@ -25,7 +25,11 @@ from taimatsu.compiler.meeting import (
     reads_windows,
     wide,
 )
+from taimatsu.compiler.pooling import NotPooledError, is_pool, pooled
 from taimatsu.compiler.precedence import Precedence
+from taimatsu.compiler.reads import needed_stages
+from taimatsu.compiler.reads import needs as _needs
+from taimatsu.compiler.reads import sources as _sources
 from taimatsu.ir.expression import Expression, walk
 from taimatsu.ir.index import Index, Var
 from taimatsu.ir.stages import Stage, loads
@@ -169,15 +173,7 @@ class _Fusion:
 
     def _drop_unread(self) -> None:
         """Keeps stages that an output, or a lasting effect, is made of."""
-        needed: set[Stage] = set(self.outputs)
-        needed |= {s for s in self.stages if s.kind == "update" or s.checks}
-        waiting = list(needed)
-        while waiting:
-            for read in _needs(waiting.pop()):
-                if read not in needed:
-                    needed.add(read)
-                    waiting.append(read)
-        self.stages = [s for s in self.stages if s in needed]
+        self.stages = needed_stages(self.stages, self.outputs)
 
     def _is_inlined(self, map_: Stage, user: Stage, users: dict[Stage, set[Stage]]) -> bool:
         """Whether a map is computed where ``user`` reads it."""
@@ -396,6 +392,10 @@ class _Fusion:
             return "contractions begin groups of their own"
         if self._is_too_large(group, stage):
             return "the kernel would be too large"
+        if is_pool(group, stage):
+            return self._join_windows(group, stage)
+        if group.pools and stage.kind == "update":
+            return "memory is overwritten element by element only"
         met = meeting(group, stage)
         if met is None:
             return "it does not meet the group row by row"
@@ -413,6 +413,17 @@ class _Fusion:
             group.rows[member] = tuple([own[k] for k in kept])
         group.stages.append(stage)
         group.rows[stage] = rows
+        return ""
+
+    @staticmethod
+    def _join_windows(group: Group, stage: Stage) -> str:
+        """Adds a stage that a contraction's tiles can compute; returns why not, or nothing."""
+        try:
+            met, group.window = pooled(group, stage)
+        except NotPooledError as error:
+            return str(error)
+        group.pools[stage] = met
+        group.stages.append(stage)
         return ""
 
     def _join_beside(self, group: Group, stage: Stage) -> bool:
@@ -522,24 +533,3 @@ def _is_exact(stage: Stage, rows: tuple[Var, ...]) -> bool:
 
 def _read_maps(stage: Stage) -> list[Stage]:
     return [s for s in _sources(stage) if s.kind == "map"]
-
-
-def _sources(stage: Stage) -> Iterable[Stage]:
-    """The stages that a stage's expressions load, windows too, each once."""
-    found: dict[Stage, None] = {}
-    for node in loads(stage):
-        found[node.detail[0]] = None
-    return found
-
-
-def _needs(stage: Stage) -> Iterable[Stage]:
-    """All that must be there before a stage is computed, or a window read."""
-    yield from _sources(stage)
-    for needed in (stage.initial, stage.after):
-        if needed is not None:
-            yield needed
-    if stage.cell is not None and stage.cell.stage is not None:
-        yield stage.cell.stage
-    for read in stage.opaque_inputs:
-        if isinstance(read, Stage):
-            yield read

@@ -11,9 +11,22 @@ from typing import Any
 
 from taimatsu.ir.index import Index, Var, index
 from taimatsu.ir.loops import Buffer, Kernel, row_major
-from taimatsu.ir.stages import Cell, Stage
+from taimatsu.ir.stages import Cell, Stage, loads
 
 ZERO = index(0)
+
+
+@dataclass(eq=False)
+class Pooled:
+    """How a stage meets a contraction window by window.
+
+    Attributes:
+        rows: for each row of the group the stage's variable, None where there is one window.
+        taps: by row, the variable of a reduction that goes through the window; none in maps.
+    """
+
+    rows: tuple[Var | None, ...]
+    taps: dict[int, Var]
 
 
 @dataclass(eq=False)
@@ -30,17 +43,27 @@ class Group:
             number and extents for all of them; none of extent 1. A stage loads another one of the
             group at its own row variables, so rows are independent; what is left of a stage's axes,
             and its reduce axes, are loops inside of the row.
+        pools: of a contraction: stages that reduce windows of its rows which do not overlap, and
+            maps of these. They are members that have no ``rows``.
+        window: by row, how many elements of it a window of the pools has.
     """
 
     kind: str
     stages: list[Stage]
     outputs: list[Stage]
     rows: dict[Stage, tuple[Var, ...]] = field(default_factory=dict)
+    pools: dict[Stage, Pooled] = field(default_factory=dict)
+    window: dict[int, int] = field(default_factory=dict)
 
     def inner(self, stage: Stage) -> tuple[Var, ...]:
         """A stage's axes that are not shared; those of extent 1 are neither (they stand at 0)."""
         shared = self.rows[stage]
         return tuple([v for v in stage.axes if v.extent != 1 and not any(v is s for s in shared)])
+
+    def pooled(self) -> list[Stage]:
+        """The stages whose elements pools read: they need memory where no tile holds windows."""
+        read = {node.detail[0] for stage in self.pools for node in loads(stage)}
+        return [s for s in self.stages if s in read and s not in self.pools]
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def choose(groups: list[Group], fixed: Iterable[Stage], target: Target) -> dict[
     wishes.weigh()
     chosen: dict[Stage, Layout] = {}
     for group in groups:
-        for stage in group.outputs:
+        for stage in (*group.outputs, *group.pooled()):
             if stage.kind == "update":
                 continue
             order = stage.order if stage in held else wishes.order(stage)
@@ -75,7 +75,7 @@ class _Wishes:
         """Takes in a group's wishes and connections."""
         is_sum = group.kind == "contraction"
         self.held |= held
-        stored = {*group.outputs, *group.stages[:1]} if is_sum else set(group.outputs)
+        stored = {*group.outputs, *group.pooled(), *(group.stages[:1] if is_sum else ())}
         for stage in group.stages:
             if stage in held or stage.kind == "update":
                 self._fixed(stage)

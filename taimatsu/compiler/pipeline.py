@@ -1,6 +1,7 @@
 """The compiler's passes, in order: from stages to a plan of launches.
 
     lower      graph -> stages               (compiler/lower.py; rules: ops/)
+    demand     axes shrink to what is read  (compiler/demand.py)
     fuse       stages -> groups              (compiler/fusion.py)
     layouts    order of intermediates        (compiler/layouts.py)
     schedule   groups -> kernels             (compiler/schedule/)
@@ -20,6 +21,7 @@ from typing import Any
 
 from taimatsu.compiler import layouts, plan
 from taimatsu.compiler.alike import Form, schedules
+from taimatsu.compiler.demand import shrink
 from taimatsu.compiler.fusion import fuse
 from taimatsu.compiler.groups import Group, Launch, Layout, Temporary
 from taimatsu.compiler.lower import Lowered
@@ -59,6 +61,8 @@ def compile_stages(
     ``ready`` is given each kernel as soon as there is one, to be compiled while others are made.
     """
     outputs = lowered.outputs
+    with report.timed("demand"):
+        shrink(lowered.stages, outputs.values(), lambda line: report.say("fusion", line))
     with report.timed("fuse"):
         groups = fuse(lowered.stages, outputs.values(), lambda line: report.say("fusion", line))
     with report.timed("layouts"):

@@ -137,6 +137,9 @@ class MaskedFill(Elementwise):
     def lower(
         self, b: Builder, input: Expression, mask: Expression, value: Expression
     ) -> Expression:
+        given = value.args[0] if value.op == "cast" else value
+        if given.op == "number" and b.settled(given) == 0:
+            value = b.constant(0, value.dtype)  # who knows where zeros are need not compute them
         return b.where(mask, value, input)
 
     def gradient(self, g: Any, out: Any, input: Any, mask: Any, value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes
+from taimatsu.compiler.demand import shrink
 from taimatsu.compiler.fusion import fuse
 from taimatsu.compiler.lower import NotLoweredError, lower
 from taimatsu.evaluate import interpreter
@@ -50,6 +51,7 @@ class StageExecutor:
         self.lowered += 1
         stages = program.stages
         if self.fused:
+            shrink(stages, program.outputs.values())
             self.groups = fuse(stages, program.outputs.values())
             stages = _with_windows([s for g in self.groups for s in g.stages])
         symbols = {s.name: v for s, v in program.symbols.items()}

@@ -10,6 +10,8 @@ from __future__ import annotations
 from math import prod
 
 from taimatsu.compiler.groups import Group, Launch, Layout
+from taimatsu.compiler.schedule import contraction_windows as windows
+from taimatsu.compiler.schedule import cpu
 from taimatsu.compiler.schedule.contraction_finish import partial_address
 from taimatsu.compiler.schedule.contraction_kernel import (
     ContractionWriter,
@@ -48,23 +50,16 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
     Raises:
         ValueError: the first stage is no sum of products of two factors.
     """
+    if group.pools:
+        return _with_windows(group, layouts, target)
     problem, parts = prepared(group, layouts, target)
     if any(v.extent == 0 for v in problem.axes):
         return []
     if not problem.axes:
         problem.axes.append(Var("one", 1))
-    lanes = max(target.lanes(SIZES[problem.dtype]), 1)
-    launches: list[Launch] = []
-    for number, operand in enumerate(problem.operands):
-        if is_computed(problem, operand):
-            made, body = computed(problem, operand, lanes)
-            _replace(problem, number, made)
-            launches.append(launch_of("factor", problem, body))
+    launches = _factors(problem, target)
     chosen = plan(problem, target, parts)
-    for number in sorted(chosen.packed):
-        made, body = packed(problem, chosen, number)
-        _replace(problem, number, made)
-        launches.append(launch_of("pack", problem, body))
+    launches += _panels(problem, chosen)
     if chosen.split is None:
         body = ContractionWriter(problem, chosen, None).body()
         launches.append(launch_of("contraction", problem, body, is_main=True, is_last=True))
@@ -76,6 +71,50 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
     launches.append(launch_of("contraction", problem, body, is_main=True))
     body = _Combiner(problem, chosen, partial).body()
     launches.append(launch_of("combine", problem, body, is_last=True))
+    return launches
+
+
+def _with_windows(group: Group, layouts: dict[Stage, Layout], target: Target) -> list[Launch]:
+    """The launches of a group with pools: in one kernel where its tiles can hold whole windows and
+    no sum is computed in another order for it.
+    """
+    elements, pools = windows.apart(group)
+    try:
+        problem, parts = prepared(group, layouts, target)
+    except ValueError:
+        return [*schedule(elements, layouts, target), *cpu.schedule(pools, layouts, target)]
+    usual, _ = prepared(elements, layouts, target)
+    if parts is None and all(v.extent != 0 for v in problem.axes):
+        launches = _factors(problem, target)
+        _factors(usual, target)
+        chosen = windows.plan(problem, target)
+        if chosen is not None and windows.pays(chosen, plan(usual, target, None), problem):
+            launches += _panels(problem, chosen)
+            body = windows.WindowWriter(problem, chosen).body()
+            launches.append(launch_of("contraction", problem, body, is_main=True, is_last=True))
+            return launches
+    return [*schedule(elements, layouts, target), *cpu.schedule(pools, layouts, target)]
+
+
+def _factors(problem: Problem, target: Target) -> list[Launch]:
+    """Computes factors once that are used often."""
+    launches: list[Launch] = []
+    lanes = max(target.lanes(SIZES[problem.dtype]), 1)
+    for number, operand in enumerate(problem.operands):
+        if is_computed(problem, operand):
+            made, body = computed(problem, operand, lanes)
+            _replace(problem, number, made)
+            launches.append(launch_of("factor", problem, body))
+    return launches
+
+
+def _panels(problem: Problem, chosen: Plan) -> list[Launch]:
+    """Packs operands as the plan says."""
+    launches: list[Launch] = []
+    for number in sorted(chosen.packed):
+        made, body = packed(problem, chosen, number)
+        _replace(problem, number, made)
+        launches.append(launch_of("pack", problem, body))
     return launches
 
 

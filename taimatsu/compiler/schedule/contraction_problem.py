@@ -148,6 +148,25 @@ class Output:
 
 
 @dataclass(eq=False)
+class Pool:
+    """What is made of windows of the result, or of what was made of them.
+
+    Attributes:
+        combine: how the values of a window's elements are combined; "" for maps.
+        value: over the axes; it may use the ``node`` of pools before it.
+        node: stands for it in values.
+        buffer, address: where it is stored; None where it is not.
+    """
+
+    stage: Stage
+    combine: str
+    value: Expression
+    node: Expression
+    buffer: Buffer | None
+    address: Index
+
+
+@dataclass(eq=False)
 class Problem:
     """``sums[axes] = sum over reduced of product(a, b)``, and the outputs made of the sums.
 
@@ -155,6 +174,7 @@ class Problem:
         axes, reduced: variables with extents other than 1.
         operands: the two factors; ``product`` is the expression over them (their ``value`` nodes).
         sums: the node in the outputs' values that stands for the sum.
+        pools: what is made of windows; ``taps``: the axes of the result within a window.
     """
 
     axes: list[Var]
@@ -166,6 +186,8 @@ class Problem:
     checks: list[tuple[Expression, str]] = field(default_factory=list)
     memories: Memories = field(default_factory=lambda: Memories({}))
     nodes: tuple[object, ...] = ()
+    pools: list[Pool] = field(default_factory=list)
+    taps: list[Var] = field(default_factory=list)
 
     @property
     def dtype(self) -> str:
@@ -193,6 +215,8 @@ def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
     values: dict[Stage, Expression] = {main: sums}
     checks = []
     for stage in group.stages[1:]:
+        if stage in group.pools:
+            continue
         assert stage.value is not None
         renamed: dict[object, Index | int] = {v: 0 for v in stage.axes if v.extent == 1}
         for own, shared in zip(group.rows[stage], group.rows[main], strict=True):
@@ -203,6 +227,8 @@ def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
             checks.append((_flattened(condition, memories, renamed, values, memo), message))
     outputs = []
     for stage in group.outputs:
+        if stage in group.pools:
+            continue
         rows = dict(zip(group.rows[stage], group.rows[main], strict=True))
         # Axes of extent 1 are no rows: they stand at 0.
         where = [
@@ -226,7 +252,46 @@ def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
         memories,
         tuple(dict.fromkeys(s.node for s in group.stages if s.node is not None)),
     )
+    if group.pools:
+        _add_pools(problem, group, parts, values)
     return problem
+
+
+def _add_pools(
+    problem: Problem, group: Group, parts: Parts, values: dict[Stage, Expression]
+) -> None:
+    """Adds what is made of windows; ValueError where an axis has no digit for a window."""
+    rows = group.rows[group.stages[0]]
+    window_of: list[Index] = []  # the number of the window, by row
+    tap_of: dict[int, Var] = {}
+    for k, axis in enumerate(rows):
+        digits, at = parts.get(axis, ([axis], index(axis)))
+        size = group.window.get(k, 1)
+        if size > 1:
+            if digits[-1].extent != size:
+                raise ValueError(f"{axis} has no windows of {size}")
+            tap_of[k] = digits[-1]
+            at = (at - digits[-1]) // size
+        window_of.append(at)
+    problem.taps = list(tap_of.values())
+    for stage in group.stages:
+        if stage not in group.pools:
+            continue
+        met = group.pools[stage]
+        renamed: dict[object, Index | int] = dict.fromkeys((*stage.axes, *stage.reduce_axes), 0)
+        renamed |= {v: window_of[k] for k, v in enumerate(met.rows) if v is not None}
+        renamed |= {v: index(tap_of[k]) for k, v in met.taps.items()}
+        assert stage.value is not None
+        value = _flattened(stage.value, problem.memories, renamed, values, {})
+        node = Expression("load", (), stage.dtype, (stage, ()))
+        values[stage] = node
+        buffer, address = None, index(0)
+        if stage in group.outputs:
+            where = [index(renamed[v]) for v in stage.axes]
+            place = problem.memories.address(stage, where)
+            assert isinstance(place, Index)
+            buffer, address = problem.memories.buffer(stage), place
+        problem.pools.append(Pool(stage, stage.combine, value, node, buffer, address))
 
 
 Parts = dict[Var, tuple[list[Var], Index]]
@@ -240,7 +305,11 @@ def _axes_in_parts(group: Group) -> Parts:
     axes = (*main.axes, *main.reduce_axes)
     found: Parts = {v: ([], index(0)) for v in axes if v.extent == 1}
     divisors: dict[Var, set[int]] = {}
+    for k, size in group.window.items():
+        divisors[group.rows[main][k]] = {size}
     for stage in group.stages:
+        if stage in group.pools:
+            continue
         own = dict(zip(group.rows[stage], group.rows[main], strict=True))
         own.update({v: v for v in main.reduce_axes})
         for node in loads(stage):
@@ -396,13 +465,16 @@ def merge_axes(problem: Problem, kept: Var | None) -> None:
 def _roots(problem: Problem) -> list[Expression]:
     found = [problem.operands[0].value, problem.operands[1].value]
     found += [o.value for o in problem.outputs]
+    found += [p.value for p in problem.pools]
     return found + [c for c, _ in problem.checks]
 
 
 def _meet(problem: Problem, outer: Var, inner: Var) -> bool:
     """Whether the outer axis goes on where the inner one ends, in every access."""
     seen: set[Expression] = set()
-    parts = [o.address for o in problem.outputs]
+    if outer in problem.taps or inner in problem.taps:
+        return False
+    parts = [o.address for o in problem.outputs] + [p.address for p in problem.pools]
     if outer in problem.reduced:
         parts = []
     for root in _roots(problem):
@@ -437,7 +509,8 @@ def _replace(problem: Problem, outer: Var, inner: Var, merged: Var) -> None:
     problem.product = ex.rewrite(problem.product, change, done)
     a, b = (operand_of(done[o.value]) for o in problem.operands)
     problem.operands = (a, b)
-    for output in problem.outputs:
+    made: list[Output | Pool] = [*problem.outputs, *problem.pools]
+    for output in made:
         output.value = ex.rewrite(output.value, change, done)
         output.address = moved(output.address)
     problem.checks = [(ex.rewrite(c, change, done), m) for c, m in problem.checks]
