@@ -13,6 +13,7 @@ took; with ``verify`` every kernel is checked.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +21,10 @@ from typing import Any
 
 from taimatsu.compiler import layouts, plan
 from taimatsu.compiler.fusion import fuse
+from taimatsu.compiler.gathered import gathered
 from taimatsu.compiler.groups import Group, Launch, Layout
 from taimatsu.compiler.lower import Lowered
-from taimatsu.compiler.schedule import contraction, cpu
+from taimatsu.compiler.schedule import contraction, cpu, gathering
 from taimatsu.ir.printer import kernel_text
 from taimatsu.ir.stages import Stage
 from taimatsu.ir.target import Target
@@ -54,7 +56,8 @@ def compile_stages(
     """The steps of a lowered program, and the layouts of all stages that have memory."""
     outputs = lowered.outputs
     with report.timed("fuse"):
-        groups = fuse(lowered.stages, outputs.values(), lambda line: report.say("fusion", line))
+        log = functools.partial(report.say, "fusion")
+        groups = fuse(lowered.stages, outputs.values(), log, target)
     with report.timed("layouts"):
         chosen = layouts.choose(groups, fixed(lowered), target)
     steps: list[plan.Step] = []
@@ -90,6 +93,8 @@ def scheduled(group: Group, chosen: dict[Stage, Layout], target: Target) -> list
     over = group.stages[0].reduce_axes
     is_product = group.kind == "contraction" and not any(v.extent == 0 for v in over)
     schedule = contraction.schedule if is_product else cpu.schedule
+    if is_product and gathered(group.stages[0]) is not None:
+        schedule = gathering.schedule
     launches = schedule(group, chosen, target)
     nodes: dict[Any, None] = {}
     for stage in group.stages:

@@ -137,7 +137,9 @@ class MaskedFill(Elementwise):
     def lower(
         self, b: Builder, input: Expression, mask: Expression, value: Expression
     ) -> Expression:
-        return b.where(mask, value, input)
+        number = value.args[0] if value.op == "cast" else value
+        settled = b.settled(number)  # fusion asks where an array is zero
+        return b.where(mask, value if settled is None else b.constant(settled, value.dtype), input)
 
     def gradient(self, g: Any, out: Any, input: Any, mask: Any, value: Any) -> Any:
         return (
