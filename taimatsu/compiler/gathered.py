@@ -14,6 +14,79 @@ from taimatsu.ir.stages import Stage
 
 
 @dataclass(eq=False)
+class Scattered:
+    """A sum of such products into computed places: the opposite, see ``scattered``.
+
+    ``result[known(b, r) + computed(a, r)] += first[a, r] * second[a, b]``.
+
+    Attributes:
+        first, second: the loads of the factors.
+        places: for each coordinate of the result what is known of it, and what is computed.
+        apart: axes that are a dimension of the result, and of the first factor.
+        shared: axes that both factors have, or the second one.
+        windows: axes that the second factor does not have.
+        blocks: axes that only the second factor has.
+    """
+
+    first: Expression
+    second: Expression
+    places: list[tuple[Index, Expression | None]]
+    apart: list[Var]
+    shared: list[Var]
+    windows: list[Var]
+    blocks: list[Var]
+
+
+def scattered(stage: Stage) -> Scattered | None:
+    """A scatter into zeros as such a sum; None if it is another one."""
+    if stage.kind != "scatter" or stage.combine != "add" or stage.dtype not in FLOATS:
+        return None
+    initial, value = stage.initial, stage.value
+    if initial is None or initial.value is None or value is None or value.op != "mul":
+        return None
+    if initial.kind != "map" or initial.value.op != "constant" or initial.value.detail != 0:
+        return None
+    places = [_split(c) for c in stage.where]
+    computed = {v for _, c in places if c is not None for v in _variables(c)}
+    axes = [v for v in stage.axes if v.extent != 1]
+    if stage.checks or not all(known.is_affine_in(v) for known, _ in places for v in axes):
+        return None
+    for first, second in (value.args, value.args[::-1]):
+        a, b = _load(first), _load(second)
+        if a is None or b is None:
+            return None
+        if not all(type(c) is Index for c in (*a.detail[1], *b.detail[1])):
+            return None
+        mine = {v for c in a.detail[1] for v in c.variables()}
+        theirs = {v for c in b.detail[1] for v in c.variables()}
+        if computed <= mine and not mine <= theirs:
+            return _divided(axes, a, b, places, mine, theirs)
+    return None
+
+
+def _divided(
+    axes: list[Var],
+    first: Expression,
+    second: Expression,
+    places: list[tuple[Index, Expression | None]],
+    mine: set[Var],
+    theirs: set[Var],
+) -> Scattered | None:
+    own = {v for known, c in places if c is None for v in axes if _is_one(known, v)}
+    apart = [v for v in axes if v in own and v in mine]
+    shared = [v for v in axes if v in mine and v in theirs and v not in apart]
+    windows = [v for v in axes if v in mine and v not in theirs and v not in apart]
+    blocks = [v for v in axes if v not in mine]
+    if not blocks or not windows or any(v.extent.terms for v in (*shared, *blocks)):
+        return None
+    return Scattered(first, second, places, apart, shared, windows, blocks)
+
+
+def _is_one(coordinate: Index, axis: Var) -> bool:
+    return coordinate.terms == ((axis, 1),) and not coordinate.constant
+
+
+@dataclass(eq=False)
 class Gathered:
     """A sum of such products.
 

@@ -20,6 +20,7 @@ from taimatsu.ir.stages import Stage
 PLACES = ("uint8", "int16", "int32")  # dtypes of places in windows
 
 Coordinate = Index | Expression
+Place = tuple[Index, Expression | None]
 
 
 @dataclass(eq=False)
@@ -29,18 +30,27 @@ class OneHot:
     Attributes:
         stage: the map.
         values: a map with an element for each window: what stands at the winner's place.
-        dimensions: the pooled ones, each with the place of a window's winner along it as a sum of
-            an index (over the axes of ``values``) and a computed number of the window.
+        places: along pooled dimensions, and those with zeros around: where an element of
+            ``values`` stands, as the sum of an index (over the axes of ``values``) and a computed
+            number (or None).
+        spans: along dimensions with zeros around: the first element that is none, how many are not.
     """
 
     stage: Stage
     values: Stage
-    dimensions: dict[int, tuple[Index, Expression]]
+    places: dict[int, Place]
+    spans: dict[int, tuple[int, Index]]
 
-    def place(self, dimension: int, axes: dict[Var, Index]) -> tuple[Index, Expression]:
-        """The winner's place, ``axes`` standing for those of ``values``."""
-        known, computed = self.dimensions[dimension]
-        return known.substitute(dict(axes)), ex.substitute(computed, dict(axes), {})
+    def span(self, dimension: int) -> tuple[int, Index]:
+        """The first element along a dimension that may not be zero, and how many may not be."""
+        return self.spans.get(dimension, (0, self.stage.shape[dimension]))
+
+    def place(self, dimension: int, axes: dict[Var, Index]) -> Place:
+        """Where an element stands, ``axes`` standing for those of ``values``."""
+        known, computed = self.places[dimension]
+        if computed is not None:
+            computed = ex.substitute(computed, dict(axes), {})
+        return known.substitute(dict(axes)), computed
 
 
 class NotOneHotError(Exception):
@@ -65,59 +75,117 @@ class _Axis:
         return self.window * index(self.stride) - self.before
 
 
-def analysed(stage: Stage, stored: set[Stage]) -> OneHot | None:
+def analysed(stage: Stage, stored: set[Stage], found: dict[Stage, OneHot]) -> OneHot | None:
     """A map as one-hot; None if nothing looks like that. NotOneHotError says what is missing.
 
     Args:
         stored: stages that other memory shows, so that they may be overwritten.
+        found: stages that are one-hot.
     """
     if stage.kind != "map" or stage.checks or stage.value is None:
         return None
     if stage.dtype not in FLOATS:
         return None
-    won = _winning(stage.value)
+    value, own, before = _without_border(stage)
+    source = value.detail[0] if value.op == "load" else None
+    if source in found:
+        return _bordered(stage, found[source], value, own, before)
+    won = _winning(value)
     if won is None:
         return None
     comparison, winner, number = won
-    axes = _pooled_axes(stage, winner, number)
+    axes = _pooled_axes(own, winner, number)
     if not axes:
         return None
     moved: dict[object, Index | int] = {a.axis: a.first + a.tap for a in axes}
     factors = _factors(number.substitute(moved), axes)
-    source, where = winner.detail
-    place = tuple([c.substitute(moved) for c in where])
+    place = tuple([c.substitute(moved) for c in winner.detail[1]])
     taps = {a.tap for a in axes}
     if any(taps & c.variables() for c in place):
         raise NotOneHotError("windows overlap")
-    where_won = ex.load(source, place, winner.dtype)
+    where_won = ex.load(winner.detail[0], place, winner.dtype)
     digits, is_valid = _digits(where_won, axes, factors)
-    value = _known_true(stage.value, comparison)
-    value = _simplified(ex.substitute(value, dict(moved), {}))
+    value = _simplified(ex.substitute(_known_true(value, comparison), dict(moved), {}))
     value = _at_winner(value, where_won, axes, digits, stored)
-    computed: dict[int, tuple[Index, Expression]] = {}
+    places: dict[int, Place] = {d: (index(own[d]) + n, None) for d, n in before.items()}
     for a in axes:
         digit = digits[a.tap]
-        extent = stage.shape[a.dimension]
-        computed[a.dimension] = (a.first, digit)
+        extent = a.axis.extent
+        first = index(before.get(a.dimension, 0))
+        places[a.dimension] = (a.first + first, digit)
         if not is_below(a.first + a.tap, extent):
             there = ex.index_value(a.first) + digit
             inside = there.eq(_clamped(there, extent))
-            is_valid = inside if is_valid is None else is_valid & inside
-            computed[a.dimension] = (index(0), _clamped(there, extent))
-    if is_valid is not None:
-        value = ex.select(is_valid, value, 0)
-    return _compressed(stage, axes, value, computed)
+            is_valid = inside & is_valid
+            places[a.dimension] = (first, _clamped(there, extent))
+    made, places = _compressed(stage, own, axes, ex.select(is_valid, value, 0), places)
+    spans = {d: (n, own[d].extent) for d, n in before.items()}
+    return OneHot(stage, made, places, spans)
+
+
+def _without_border(stage: Stage) -> tuple[Expression, list[Var], dict[int, int]]:
+    """A map's value where it is not zero for being outside of bounds that its axes are compared
+    with: over axes that begin within them, and how many elements are before that by dimension.
+    """
+    value = stage.value
+    assert value is not None
+    low: dict[Var, int] = {}
+    high: dict[Var, Index] = {}
+    for node in _needed(value) or ():
+        if node.op not in ("ge", "lt") or not all(_is_index(a) for a in node.args):
+            continue
+        difference = _index_of(node.args[0]) - _index_of(node.args[1])
+        met = [v for v in stage.axes if v in difference.variables()]
+        if len(met) != 1 or not difference.is_affine_in(met[0]):
+            continue
+        rest = difference - met[0]
+        if met[0] in rest.variables():
+            continue
+        if node.op == "ge" and rest.is_constant:
+            low[met[0]] = max(low.get(met[0], 0), -rest.constant)
+        if node.op == "lt":
+            high[met[0]] = -rest
+    own = list(stage.axes)
+    before: dict[int, int] = {}
+    for d, v in enumerate(stage.axes):
+        first, end = low.get(v, 0), high.get(v, v.extent)
+        if first or end != v.extent:
+            before[d] = first
+            own[d] = Var(f"{v.name}i", end - first)
+    if not before:
+        return value, own, before
+    moved = {stage.axes[d]: index(own[d]) + n for d, n in before.items()}
+    return _simplified(ex.substitute(value, dict(moved), {})), own, before
+
+
+def _bordered(
+    stage: Stage, inner: OneHot, load: Expression, own: list[Var], before: dict[int, int]
+) -> OneHot | None:
+    """A map that is another one with zeros around it."""
+    if inner.stage.shape != tuple([v.extent for v in own]):
+        return None
+    for coordinate, var in zip(load.detail[1], own, strict=True):
+        if var.extent != 1 and plain(coordinate) is not var:
+            return None
+    places, spans = dict(inner.places), dict(inner.spans)
+    for d, n in before.items():
+        known, computed = places.get(d, (index(inner.values.axes[d]), None))
+        places[d] = (known + n, computed)
+        first, count = inner.span(d)
+        spans[d] = (first + n, count)
+    return OneHot(stage, inner.values, places, spans)
 
 
 def _compressed(
     stage: Stage,
+    own: list[Var],
     axes: list[_Axis],
     value: Expression,
-    places: dict[int, tuple[Index, Expression]],
-) -> OneHot:
-    """With a map of the winners' values, whose axes are the stage's, windows for pooled ones."""
+    places: dict[int, Place],
+) -> tuple[Stage, dict[int, Place]]:
+    """The map of the winners' values, whose axes are the stage's, windows for pooled ones."""
     windows = {a.dimension: a.window for a in axes}
-    own = [windows.get(d, v) for d, v in enumerate(stage.axes)]
+    own = [windows.get(d, v) for d, v in enumerate(own)]
     fresh = [Var(f"{v.name}w", v.extent) for v in own]
     moved: dict[object, Index | int] = {
         old: index(0) if new.extent == 1 else index(new)
@@ -126,11 +194,12 @@ def _compressed(
     made = Stage("map", tuple([v.extent for v in fresh]), stage.dtype, tuple(fresh))
     made.value = ex.substitute(value, dict(moved), {})
     made.number, made.node, made.fused = stage.number, stage.node, stage.fused
-    found = {
-        d: (first.substitute(moved), ex.substitute(tap, dict(moved), {}))
-        for d, (first, tap) in places.items()
-    }
-    return OneHot(stage, made, found)
+    found: dict[int, Place] = {}
+    for d, (known, computed) in places.items():
+        if computed is not None:
+            computed = ex.substitute(computed, dict(moved), {})
+        found[d] = (known.substitute(moved), computed)
+    return made, found
 
 
 def _clamped(value: Expression, extent: Index) -> Expression:
@@ -203,11 +272,11 @@ def _conjuncts(condition: Expression) -> dict[Expression, None]:
 # -- windows -----------------------------------------------------------------------------------
 
 
-def _pooled_axes(stage: Stage, winner: Expression, number: Index) -> list[_Axis]:
+def _pooled_axes(axes: list[Var], winner: Expression, number: Index) -> list[_Axis]:
     """The axes that windows go along, from how the winner's window depends on them."""
     source, where = winner.detail
     found: list[_Axis] = []
-    for dimension, axis in enumerate(stage.axes):
+    for dimension, axis in enumerate(axes):
         if axis.extent == 1:
             continue
         own = [(d, c) for d, c in enumerate(where) if axis in c.variables()]
@@ -281,7 +350,7 @@ def _factors(number: Index, axes: list[_Axis]) -> dict[Var, int]:
 
 def _digits(
     winner: Expression, axes: list[_Axis], factors: dict[Var, int]
-) -> tuple[dict[Var, Expression], Expression | None]:
+) -> tuple[dict[Var, Expression], Expression]:
     """Each tap of a stored number, and whether the number is one of a window's elements.
 
     Whatever is stored, taps are those of an element.

@@ -21,10 +21,10 @@ from typing import Any
 
 from taimatsu.compiler import layouts, plan
 from taimatsu.compiler.fusion import fuse
-from taimatsu.compiler.gathered import gathered
+from taimatsu.compiler.gathered import gathered, scattered
 from taimatsu.compiler.groups import Group, Launch, Layout
 from taimatsu.compiler.lower import Lowered
-from taimatsu.compiler.schedule import contraction, cpu, gathering
+from taimatsu.compiler.schedule import contraction, cpu, gathering, spreading
 from taimatsu.ir.printer import kernel_text
 from taimatsu.ir.stages import Stage
 from taimatsu.ir.target import Target
@@ -95,6 +95,8 @@ def scheduled(group: Group, chosen: dict[Stage, Layout], target: Target) -> list
     schedule = contraction.schedule if is_product else cpu.schedule
     if is_product and gathered(group.stages[0]) is not None:
         schedule = gathering.schedule
+    if group.kind == "scatter" and scattered(group.stages[0]) is not None:
+        schedule = spreading.schedule
     launches = schedule(group, chosen, target)
     nodes: dict[Any, None] = {}
     for stage in group.stages:

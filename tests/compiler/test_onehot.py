@@ -169,8 +169,9 @@ def said(name: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_what_becomes_sparse(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = said("two layers", monkeypatch)
-    over_windows = [line for line in lines if "sums over windows" in line]
-    assert sum("[32, 16, 3, 3]" in line for line in over_windows) == 1
+    over_windows = [line for line in lines if "goes over windows" in line]
+    assert sum("reduce:float32[32, 16, 3, 3]" in line for line in over_windows) == 1
+    assert sum("scatter:float32[n0, 16, 8, 8]" in line for line in over_windows) == 1
 
 
 def test_overlapping_windows_are_summed_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:

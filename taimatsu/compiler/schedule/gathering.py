@@ -84,7 +84,7 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
     problem = problem_of(group, layouts, whole=True)
     if any(v.extent == 0 for v in problem.axes):
         return []
-    writer = _Writer(problem, form, target)
+    writer = Gatherer(problem, form, target)
     body = writer.body()
     launches = [launch_of("gathered", problem, body, is_main=True)]
     combined = Combiner(problem, writer.plan, writer.partial).body()
@@ -92,7 +92,7 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
     return launches
 
 
-class _Writer:
+class Gatherer:
     """Writes the main kernel."""
 
     def __init__(self, problem: Problem, form: Gathered, target: Target) -> None:
@@ -103,12 +103,13 @@ class _Writer:
         memories = problem.memories
         first, where = form.first.detail
         self.first = ex.cast(memories.load(first, where, form.first.dtype), problem.dtype)
-        self.second = memories.buffer(form.second.detail[0])
-        self.known, self.computed = self._address()
+        self.array: Stage = form.second.detail[0]  # what places are in
+        self.second = memories.buffer(self.array)
+        self.known, self.computed = self.address()
         one = Var("one", 1)
         self.reduced = list(problem.reduced) or [one]
         self.shared = list(form.shared) or [one]
-        self.shape = self._tiling()
+        self.shape = self.tiling()
         problem.axes = [*form.shared, *self.shape.rows, *self.shape.lane]
         axis = self.reduced[0]
         rest = prod([v.extent.evaluate(lambda _: UNKNOWN) for v in self.reduced[1:]])
@@ -118,9 +119,9 @@ class _Writer:
         size = partial_size(problem, self.plan)
         self.partial = memories.temporary("partial", problem.dtype, size)
 
-    def _address(self) -> tuple[Index, Expression]:
+    def address(self) -> tuple[Index, Expression]:
         """The element of the second factor: what is known of it, and what is computed."""
-        layout = self.problem.memories.layout(self.form.second.detail[0])
+        layout = self.problem.memories.layout(self.array)
         known, computed = layout.origin, ex.constant(0, "int64")
         for (place, number), stride in zip(self.form.places, layout.strides, strict=True):
             known = known + place * stride
@@ -131,7 +132,7 @@ class _Writer:
 
     # -- the shape of tiles ----------------------------------------------------------------
 
-    def _tiling(self) -> Tiling:
+    def tiling(self) -> Tiling:
         lane, length = self._lane()
         rows = [v for v in self.form.blocks if v not in lane]
         lanes = max(self.target.lanes(self.item), 1)
@@ -188,7 +189,8 @@ class _Writer:
         self.wide = index(self.width)
         if whole % self.width:
             self.wide = minimum(self.width, whole - self.start)
-        made = [*self._zeros(), *self._blocks(*cut(axis.extent, block, self.number))]
+        bounds = (*cut(axis.extent, block, self.number), index(block))
+        made = [*self._zeros(), *self.blocks(bounds, {})]
         return [Loop(chunks.var, "parallel", made)]
 
     def _wanted(self) -> int:
@@ -216,16 +218,21 @@ class _Writer:
         position |= {v: index(i) for v, i in at.items()}
         return partial_address(self.problem, self.number).substitute(position) + lane
 
-    def _blocks(self, begin: Index, extent: Index) -> list[Statement]:
-        """The loops over blocks of the reduction, and what is done for each."""
+    def blocks(self, bounds: tuple[Index, Index, Index], at: Position) -> list[Statement]:
+        """The loops over blocks of the reduction, and what is done for each.
+
+        ``bounds`` are the outermost axis's begin, extent and greatest extent; ``at`` says where
+        loops around these stand.
+        """
         depth, size = self._block()
         outer = [Var(v.name, v.extent) for v in self.shared[:-1]]
-        self.at: Position = dict(zip(self.shared, map(index, outer), strict=False))
+        self.at: Position = {**at, **dict(zip(self.shared, map(index, outer), strict=False))}
         self.inner: dict[Var, Var] = {}
         self.bound = index(1)
         for number, axis in enumerate(self.reduced):
-            first, length = (begin, extent) if number == 0 else (index(0), axis.extent)
-            most = index(self.part[1]) if number == 0 else axis.extent
+            first, length, most = index(0), axis.extent, axis.extent
+            if number == 0:
+                first, length, most = bounds
             if number < depth:
                 outer.append(Var(axis.name, length))
                 self.at[axis] = first + outer[-1]
@@ -239,7 +246,7 @@ class _Writer:
             self.at[axis] = first
             self.bound = self.bound * most
         near = Near(self)
-        body = [*near.fill(), *self._tiles(near)]
+        body = [*near.fill(), *self.tiles(near)]
         made = [Allocate(near.places, [Allocate(near.factors, body)])]
         return nested(outer, "serial", made)
 
@@ -256,26 +263,29 @@ class _Writer:
                 return depth, max(1, budget // whole)
         raise AssertionError("a reduction has axes")
 
+    def size(self, extent: Index) -> int:
+        """An extent, for the choice of blocks: no bit depends on that."""
+        return hint(extent)
+
     def _touched(self, depth: int, size: int) -> int:
         """About how many bytes of the second factor are read along the axes from ``depth`` on."""
-        own = {v: hint(v.extent) for v in self.reduced[depth + 1 :]}
+        own = {v: self.size(v.extent) for v in self.reduced[depth + 1 :]}
         own[self.reduced[depth]] = size
         for v in (*self.form.blocks,):
             own[v] = v.extent.constant
         touched = self.item
-        stage = self.form.second.detail[0]
-        for (known, computed), extent in zip(self.form.places, stage.shape, strict=True):
+        for (known, computed), extent in zip(self.form.places, self.array.shape, strict=True):
             steps = [abs(known.coefficient(v)) * (n - 1) for v, n in own.items()]
             reach = 1 + sum(steps)
             if computed is not None:
                 reach += max([abs(known.coefficient(v)) for v in self.reduced], default=1)
-            touched *= min(reach, hint(extent))
+            touched *= min(reach, self.size(extent))
         vectors = -(-self.shape.length // self.shape.lanes)
         return max(1, touched * self.shape.vectors // max(vectors, 1))
 
     # -- tiles -----------------------------------------------------------------------------
 
-    def _tiles(self, near: Near) -> list[Statement]:
+    def tiles(self, near: Near) -> list[Statement]:
         factor = self.shape.factor
         whole, rest = self.wide // factor, self.wide % factor
         var = Var("t", whole)
@@ -307,7 +317,7 @@ class _Writer:
 class Near:
     """Memory near the core: places in the second factor, and the first factor, of a block."""
 
-    def __init__(self, writer: _Writer) -> None:
+    def __init__(self, writer: Gatherer) -> None:
         self.writer = writer
         self.total = index(1)
         for v in writer.inner.values():
