@@ -194,11 +194,17 @@ class _Wishes:
             return
         array = main if main.kind == "scatter" else form.second.detail[0]
         worth = SPARED * _elements([v.extent for v in (*main.axes, *main.reduce_axes)])
-        free = [
-            computed is None and any(plain(known) is v for v in form.blocks)
-            for known, computed in form.places
+        own = [
+            d for d, (known, _) in enumerate(form.places) if known.variables() & set(form.blocks)
         ]
-        self._innermost(array, free, True, worth)
+        apart = [
+            d
+            for d in own
+            if form.places[d][1] is None and any(plain(form.places[d][0]) is v for v in form.blocks)
+        ]
+        # Short dimensions are no vectors of their own, but go on into those beside them.
+        if own:
+            self._wish(array, max(apart or own), worth)
 
     def _innermost(self, stage: Stage, free: list[bool], slides: bool, worth: float) -> None:
         """Wishes for the last dimension that is free; where windows slide, not for the first."""

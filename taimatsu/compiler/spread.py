@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from taimatsu.compiler.onehot import NotOneHotError, OneHot, Place
-from taimatsu.compiler.windowed import LOADS, WINNER, elements, fill, product_of, vectors
+from taimatsu.compiler.windowed import LOADS, WINNER, added, elements, fill, product_of
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import SIZES, Expression
 from taimatsu.ir.index import Index, Var, bounds, index
 from taimatsu.ir.stages import Stage
 from taimatsu.ir.target import Target
-
-ADDED = 1.0  # cycles to load a vector from near memory, to add to it and to store it
 
 
 def spreads(hot: OneHot, stage: Stage) -> bool:
@@ -93,8 +91,8 @@ class Spread:
         used = {v for c in self.own.detail[1] for v in c.variables()}
         free = [v for v in axes if v not in used or v in self._taps()]
         shared = [v for v in axes if v in used and v not in free and v not in self.moved]
-        at_once = min([vectors(free, v, lanes) for v in free], default=1.0)
-        self.cycles = elements([*shared, *windows]) * (at_once * ADDED + WINNER)
+        adding = min([added(free, v, lanes) for v in free], default=1.0)
+        self.cycles = elements([*shared, *windows]) * (adding + WINNER)
         self.cycles += elements(stage.axes) / lanes
 
     def _taps(self) -> set[Var]:

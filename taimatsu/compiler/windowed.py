@@ -12,6 +12,8 @@ from taimatsu.ir.index import Index, Var
 
 LOADS = 2.0  # loads in a cycle, and multiply-adds
 WINNER = 2.0  # cycles to find the place of a window's winner
+ADDED = 1.0  # cycles to load a vector from near memory, to add to it and to store it
+ADDED_MASKED = 6.0  # the same where not all lanes are used
 STORED = 1.0  # cycles to compute an element, to store it and to load it again
 
 
@@ -68,3 +70,13 @@ def vectors(axes: list[Var], along: Var, lanes: int) -> float:
             rest = elements(others) / hint(v.extent)
             best = min(best, rest * -(-length * hint(v.extent) // lanes))
     return best
+
+
+def added(axes: list[Var], along: Var, lanes: int) -> float:
+    """Cycles to add to vectors in memory over axes, one of them in lanes.
+
+    What a store with a mask has written is not at hand for the next load.
+    """
+    whole, rest = divmod(hint(along.extent), lanes)
+    tail = 0.0 if not rest else ADDED if rest & (rest - 1) == 0 else ADDED_MASKED
+    return elements([v for v in axes if v is not along]) * (whole * ADDED + tail)

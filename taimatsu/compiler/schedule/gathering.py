@@ -335,25 +335,38 @@ class Near:
         return (step, element) if self.across else (element, step)
 
     def fill(self) -> list[Statement]:
+        """Computes places and factors of a block, in vectors along what is contiguous."""
         writer = self.writer
-        axis = Var("e", writer.wide)
-        inner = list(writer.inner.values())
-        step, moved = index(0), index(0)
+        axis, step = Var("e", writer.wide), Var("s", self.total)
+        at = self._at_step(index(step))
+        moved = index(0)
         here: Position = {**writer.at, writer.shape.axis: writer.start + axis}
-        for own, var in writer.inner.items():
-            step = step * var.extent + var
-            moved = moved + writer.known.stride(own) * var
-            here[own] = writer.at[own] + index(var)
+        for own, number in at.items():
+            moved = moved + writer.known.stride(own) * number
+            here[own] = writer.at[own] + number
         place = ex.substitute(writer.computed, here, {}) + ex.index_value(moved)  # type: ignore
         factor = ex.substitute(writer.first, here, {})  # type: ignore[arg-type]
-        where = self.where(index(axis), step)
+        where = self.where(index(axis), index(step))
         body = [
             Store(self.places, where, ex.cast(place, "int32")),
             Store(self.factors, where, factor),
         ]
-        order = [*inner, axis] if self.across else [axis, *inner]
         lanes = max(writer.target.lanes(4), 1)
-        return nested(order[:-1], "serial", [Loop(order[-1], "vector", body, width=lanes)])
+        outer, inner = (step, axis) if self.across else (axis, step)
+        if self.across:
+            return [Loop(outer, "serial", [Loop(inner, "vector", body, width=lanes)])]
+        # What places have in common for all elements is computed once.
+        return [Loop(inner, "vector", [Loop(outer, "serial", body)], width=lanes)]
+
+    def _at_step(self, step: Index) -> dict[Var, Index]:
+        """Where the block's axes stand at a step, the innermost going on first."""
+        found: dict[Var, Index] = {}
+        axes = list(self.writer.inner.items())
+        for number in range(len(axes) - 1, -1, -1):
+            own, var = axes[number]
+            found[own] = step if number == 0 else step % var.extent
+            step = step // var.extent
+        return found
 
 
 class Tile:
