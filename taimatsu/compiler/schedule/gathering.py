@@ -229,6 +229,12 @@ class Gatherer:
         self.at: Position = {**at, **dict(zip(self.shared, map(index, outer), strict=False))}
         self.inner: dict[Var, Var] = {}
         self.bound = index(1)
+        self.farthest = index(0)  # that a place may be from where its block of places begins
+        layout = self.problem.memories.layout(self.array)
+        for (_, computed), n, stride in zip(
+            self.form.places, self.array.shape, layout.strides, strict=True
+        ):
+            self.farthest = self.farthest + (n * stride if computed is not None else 0)
         for number, axis in enumerate(self.reduced):
             first, length, most = index(0), axis.extent, axis.extent
             if number == 0:
@@ -245,6 +251,7 @@ class Gatherer:
             self.inner[axis] = Var(axis.name, length)
             self.at[axis] = first
             self.bound = self.bound * most
+            self.farthest = self.farthest + self.known.stride(axis) * most
         near = Near(self)
         body = [*near.fill(), *self.tiles(near)]
         made = [Allocate(near.places, [Allocate(near.factors, body)])]
@@ -327,7 +334,9 @@ class Near:
         self.across = address.stride(writer.shape.axis) == 1
         shape = [index(writer.width), writer.bound]
         shape = shape[::-1] if self.across else shape
-        self.places = Buffer("places", "int32", shape, "scratch")
+        far = writer.farthest
+        is_near = far.is_constant and abs(far.constant) < 2**31
+        self.places = Buffer("places", "int32" if is_near else "int64", shape, "scratch")
         self.factors = Buffer("factors", writer.problem.dtype, shape, "scratch")
 
     def where(self, element: Index, step: Index) -> tuple[Index, Index]:
@@ -348,7 +357,7 @@ class Near:
         factor = ex.substitute(writer.first, here, {})  # type: ignore[arg-type]
         where = self.where(index(axis), index(step))
         body = [
-            Store(self.places, where, ex.cast(place, "int32")),
+            Store(self.places, where, ex.cast(place, self.places.dtype)),
             Store(self.factors, where, factor),
         ]
         lanes = max(writer.target.lanes(4), 1)
