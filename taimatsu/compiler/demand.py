@@ -52,6 +52,7 @@ def shrink(stages: list[Stage], outputs: Iterable[Stage], log: Log | None = None
         work.ask(stage)
     for stage in work.stages:
         work.settle(stage)
+        work.compare(stage)
 
 
 class _Demand:
@@ -130,6 +131,9 @@ class _Demand:
         box = self.wanted.get(stage)
         if box is None or stage in self.whole:
             return
+        best = stage.picks
+        if best is not None and best in self.wanted and len(best.shape) == len(box):
+            box = self.wanted[best] = _hull(box, self.wanted[best])  # they are read together
         moved: dict[Any, Index | int] = {}
         axes, shape = list(stage.axes), list(stage.shape)
         kept: list[Range | None] = [None] * len(axes)
@@ -145,6 +149,16 @@ class _Demand:
         stage.axes, stage.shape = tuple(axes), tuple(shape)
         self.begins[stage] = tuple(kept)
         self._substitute(stage, moved)
+
+    def compare(self, stage: Stage) -> None:
+        """Places of winners are those of a maximum whose elements stand where theirs do."""
+        if stage.picks is not None and self._first(stage) != self._first(stage.picks):
+            stage.picks = None
+
+    def _first(self, stage: Stage) -> list[int]:
+        """The coordinates, in the whole, of the first element that is left."""
+        kept = self.begins.get(stage, (None,) * len(stage.axes))
+        return [0 if span is None else span[0] for span in kept]
 
     # -- what is left ----------------------------------------------------------------------
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+from taimatsu.compiler import sparse
 from taimatsu.compiler.equal import EqualMaps
+from taimatsu.compiler.gathered import gathered
 from taimatsu.compiler.groups import Group
 from taimatsu.compiler.inline import NotInlinedError, cost, inlined, size_hint
 from taimatsu.compiler.meeting import (
@@ -33,6 +35,7 @@ from taimatsu.compiler.reads import sources as _sources
 from taimatsu.ir.expression import Expression, walk
 from taimatsu.ir.index import Index, Var
 from taimatsu.ir.stages import Stage, loads
+from taimatsu.ir.target import Target
 
 LARGEST_VALUE = 256  # nodes of a stage's expression
 LARGEST_KERNEL = 1024  # nodes of a group's expressions
@@ -47,16 +50,24 @@ SHARED = 4  # what is read for so many elements each is read by all in the same 
 Log = Callable[[str], None]
 
 
-def fuse(stages: list[Stage], outputs: Iterable[Stage], log: Log | None = None) -> list[Group]:
+def fuse(
+    stages: list[Stage],
+    outputs: Iterable[Stage],
+    log: Log | None = None,
+    target: Target | None = None,
+) -> list[Group]:
     """Groups in an order in which they can be carried out.
 
     Args:
         stages: a program's, in order; their values are changed.
         outputs: stages whose memory somebody outside gets.
         log: is given a line for each decision.
+        target: the machine; without it arrays that are mostly zero are treated as others.
     """
     work = _Fusion(stages, set(outputs), log or _quiet)
     work.inline()
+    if target is not None:
+        work.sparse(target)
     return work.group()
 
 
@@ -68,6 +79,8 @@ def is_contraction(stage: Stage) -> bool:
     """Whether a stage is a sum of products with an axis that only one of the factors has."""
     if stage.kind != "reduce" or stage.combine != "add" or not stage.reduce_axes:
         return False
+    if gathered(stage) is not None:
+        return True
     value = stage.value
     while value is not None and value.op == "cast":
         value = value.args[0]
@@ -141,6 +154,11 @@ class _Fusion:
                 for read in _sources(taken):
                     users.setdefault(read, set()).add(stage)
         self._merge_equal()
+        self._drop_unread()
+
+    def sparse(self, target: Target) -> None:
+        """Sums over arrays that are mostly zero go over what is not; see ``sparse``."""
+        self.stages = sparse.sparse(self.stages, self.outputs | self.cells, target, self.log)
         self._drop_unread()
 
     def _merge_equal(self) -> None:

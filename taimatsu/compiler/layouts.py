@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import prod
 
+from taimatsu.compiler.gathered import gathered, scattered
 from taimatsu.compiler.groups import Group, Layout, ordered_layout
+from taimatsu.compiler.meeting import plain
 from taimatsu.ir.expression import Expression, walk
 from taimatsu.ir.index import Index, Quotient, Remainder, Var, index
 from taimatsu.ir.stages import Stage, loads
@@ -86,6 +88,8 @@ class _Wishes:
                 self._connect(stage, source, where, stage in stored)
         if is_sum:
             self._contraction(group.stages[0])
+        if is_sum or group.kind == "scatter":
+            self._blocks(group.stages[0])
 
     def _wish(self, stage: Stage, dimension: int, worth: float) -> None:
         place = (stage, dimension)
@@ -182,6 +186,25 @@ class _Wishes:
             self._innermost(source, plain, bool(sliding), plainly)
         free = [v not in sliding for v in main.axes]
         self._innermost(main, free, bool(sliding), plainly)
+
+    def _blocks(self, main: Stage) -> None:
+        """What products with computed places wish for: blocks that follow one another."""
+        form = gathered(main) or scattered(main)
+        if form is None:
+            return
+        array = main if main.kind == "scatter" else form.second.detail[0]
+        worth = SPARED * _elements([v.extent for v in (*main.axes, *main.reduce_axes)])
+        own = [
+            d for d, (known, _) in enumerate(form.places) if known.variables() & set(form.blocks)
+        ]
+        apart = [
+            d
+            for d in own
+            if form.places[d][1] is None and any(plain(form.places[d][0]) is v for v in form.blocks)
+        ]
+        # Short dimensions are no vectors of their own, but go on into those beside them.
+        if own:
+            self._wish(array, max(apart or own), worth)
 
     def _innermost(self, stage: Stage, free: list[bool], slides: bool, worth: float) -> None:
         """Wishes for the last dimension that is free; where windows slide, not for the first."""

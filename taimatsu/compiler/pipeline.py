@@ -14,6 +14,7 @@ took; with ``verify`` every kernel is checked.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,9 +24,10 @@ from taimatsu.compiler import layouts, plan
 from taimatsu.compiler.alike import Form, schedules
 from taimatsu.compiler.demand import shrink
 from taimatsu.compiler.fusion import fuse
+from taimatsu.compiler.gathered import gathered, scattered
 from taimatsu.compiler.groups import Group, Launch, Layout, Temporary
 from taimatsu.compiler.lower import Lowered
-from taimatsu.compiler.schedule import contraction, cpu
+from taimatsu.compiler.schedule import contraction, cpu, gathering, spreading
 from taimatsu.compiler.transport import pack_kernel
 from taimatsu.ir.loops import Kernel
 from taimatsu.ir.printer import kernel_text
@@ -64,7 +66,8 @@ def compile_stages(
     with report.timed("demand"):
         shrink(lowered.stages, outputs.values(), lambda line: report.say("fusion", line))
     with report.timed("fuse"):
-        groups = fuse(lowered.stages, outputs.values(), lambda line: report.say("fusion", line))
+        log = functools.partial(report.say, "fusion")
+        groups = fuse(lowered.stages, outputs.values(), log, target)
     with report.timed("layouts"):
         chosen = layouts.choose(groups, fixed(lowered), target)
     steps: list[plan.Step] = []
@@ -127,6 +130,10 @@ def _is_product(group: Group) -> bool:
 
 def _schedule(group: Group, chosen: dict[Stage, Layout], target: Target) -> list[Launch]:
     schedule = contraction.schedule if _is_product(group) else cpu.schedule
+    if _is_product(group) and gathered(group.stages[0]) is not None:
+        schedule = gathering.schedule
+    if group.kind == "scatter" and scattered(group.stages[0]) is not None:
+        schedule = spreading.schedule
     return schedule(group, chosen, target)
 
 

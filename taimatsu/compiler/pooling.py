@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from math import prod
 
+from taimatsu.compiler.gathered import gathered
 from taimatsu.compiler.groups import Group, Pooled
 from taimatsu.compiler.meeting import plain, wide
 from taimatsu.ir.index import Index, Var
@@ -25,7 +26,7 @@ class NotPooledError(Exception):
 
 def is_pool(group: Group, stage: Stage) -> bool:
     """Whether a stage reads windows of a group's elements, or what was made of them."""
-    if group.kind != "contraction":
+    if group.kind != "contraction" or gathered(group.stages[0]) is not None:
         return False
     for node in loads(stage):
         source, where = node.detail

@@ -88,6 +88,8 @@ class Stage:
             item that says it.
         after: of "window": the last update before it is read, or None; of "update": the one before.
         readers: of "update": windows that must be read before it is done.
+        picks: of a map of places in windows: the reduction "max" over the windows, each of which
+            has its greatest element there.
         opaque_inputs: of "opaque": what the reference reads (windows; ``Item`` for the launch's
             items; other objects as they are); ``result`` says which of its results this is.
     """
@@ -108,6 +110,7 @@ class Stage:
         "offset",
         "opaque_inputs",
         "order",
+        "picks",
         "readers",
         "reduce_axes",
         "result",
@@ -148,6 +151,7 @@ class Stage:
         self.offset: Offset = 0
         self.after: Stage | None = None
         self.readers: tuple[Stage, ...] = ()
+        self.picks: Stage | None = None
         self.result = 0
         self.opaque_inputs: tuple[Any, ...] = ()
         self._loads: tuple[Any, ...] | None = None  # what ``loads`` found in which expressions

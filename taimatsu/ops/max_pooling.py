@@ -139,6 +139,11 @@ class MaxPool(Wide):
         scores = b.reduce("max", shape, kernel, "int32", score)
         return best, b.map(shape, "int32", winner)
 
+    def stages(self, b: Any, inputs: tuple, attributes: dict, metas: tuple, outs: tuple) -> Any:
+        best, places = super().stages(b, inputs, attributes, metas, outs)
+        places.picks = best
+        return best, places
+
     def gradient(
         self,
         g: Any,

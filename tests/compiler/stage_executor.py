@@ -17,6 +17,7 @@ from taimatsu.evaluate import interpreter
 from taimatsu.ir.graph import Graph
 from taimatsu.ir.stage_interpreter import evaluate
 from taimatsu.ir.stages import Item, Stage, producers
+from taimatsu.ir.target import Target
 from taimatsu.recorder.number import plain
 from taimatsu.storage import window
 
@@ -52,7 +53,7 @@ class StageExecutor:
         stages = program.stages
         if self.fused:
             shrink(stages, program.outputs.values())
-            self.groups = fuse(stages, program.outputs.values())
+            self.groups = fuse(stages, program.outputs.values(), target=Target.host())
             stages = _with_windows([s for g in self.groups for s in g.stages])
         symbols = {s.name: v for s, v in program.symbols.items()}
 

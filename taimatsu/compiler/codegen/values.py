@@ -78,7 +78,16 @@ class Values:
         """A coordinate: an index, or an int64 expression."""
         if type(coordinate) is not Expression:
             return self.indices.place(coordinate)
-        return self._as_place(self.value(coordinate))
+        return self._sum(coordinate, {p: self.value(p) for p in _computed_parts(coordinate)})
+
+    def _sum(self, coordinate: Expression, done: dict[Expression, Value]) -> Place:
+        """A computed coordinate: what indices add to it stays known."""
+        total = Place()
+        for part in _parts(coordinate):
+            known = part.op == "index"
+            place = self.indices.place(part.detail) if known else self._as_place(done[part])
+            self.indices.add(total, place)
+        return total
 
     def _as_place(self, value: Value) -> Place:
         if value.width:
@@ -151,8 +160,7 @@ class Values:
     def _load(self, node: Expression, done: dict[Expression, Value]) -> Value:
         buffer, where = node.detail
         places = [
-            self._as_place(done[c]) if type(c) is Expression else self.indices.place(c)
-            for c in where
+            self._sum(c, done) if type(c) is Expression else self.indices.place(c) for c in where
         ]
         return self.memory.load(buffer, places)
 
@@ -201,4 +209,15 @@ def operands_of(node: Expression) -> list[Expression]:
     """The expressions that a node's value is made from, coordinates of loads included."""
     if node.op != "load":
         return list(node.args)
-    return [c for c in node.detail[1] if type(c) is Expression]
+    return [p for c in node.detail[1] if type(c) is Expression for p in _computed_parts(c)]
+
+
+def _parts(coordinate: Expression) -> list[Expression]:
+    """What a computed coordinate is the sum of."""
+    if coordinate.op != "add":
+        return [coordinate]
+    return [part for a in coordinate.args for part in _parts(a)]
+
+
+def _computed_parts(coordinate: Expression) -> list[Expression]:
+    return [part for part in _parts(coordinate) if part.op != "index"]

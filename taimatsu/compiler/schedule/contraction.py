@@ -66,10 +66,10 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
         return launches
     # In partial sums the lane axis is contiguous.
     problem.axes.sort(key=lambda v: v is chosen.lane)
-    partial = problem.memories.temporary("partial", problem.dtype, _partial_size(problem, chosen))
+    partial = problem.memories.temporary("partial", problem.dtype, partial_size(problem, chosen))
     body = ContractionWriter(problem, chosen, partial).body()
     launches.append(launch_of("contraction", problem, body, is_main=True))
-    body = _Combiner(problem, chosen, partial).body()
+    body = Combiner(problem, chosen, partial).body()
     launches.append(launch_of("combine", problem, body, is_last=True))
     return launches
 
@@ -139,14 +139,15 @@ def _parts(chosen: Plan) -> Index:
     return count(chosen.split[0].extent, chosen.split[1])
 
 
-def _partial_size(problem: Problem, chosen: Plan) -> Index:
+def partial_size(problem: Problem, chosen: Plan) -> Index:
+    """The elements of all parts' sums."""
     size = _parts(chosen)
     for axis in problem.axes:
         size = size * axis.extent
     return size
 
 
-class _Combiner(ContractionWriter):
+class Combiner(ContractionWriter):
     """Adds up partial sums, in order, and finishes."""
 
     def __init__(self, problem: Problem, chosen: Plan, parts: Buffer) -> None:
@@ -172,7 +173,7 @@ class _Combiner(ContractionWriter):
 class _CombinedTile(Tile):
     """A tile whose sums are those of the parts."""
 
-    writer: _Combiner
+    writer: Combiner
 
     def reduction(self, order: list[Var]) -> list[Statement]:
         address = partial_address(self.problem, index(self.writer.part_var))

@@ -216,7 +216,7 @@ class _Filler:
 
     def _step(self, there: Position) -> list[Statement]:
         """The elements of a panel for one step of the reduction; zeros past the end."""
-        panel, (axis, _, width, lanes, _) = self.panel, self.panel
+        axis, _, width, lanes, pitch = self.panel
         made: list[Statement] = []
         if width % lanes == 0 and (axis.extent.terms or axis.extent.constant % width):
             c, zero_lane = Var("c", width // lanes), Var("z", lanes)
@@ -224,7 +224,10 @@ class _Filler:
             zero = self._store(here, ex.constant(0, self.buffer.dtype))
             made += [Loop(c, "unroll", [Loop(zero_lane, "vector", [zero], width=lanes)])]
         start = self.first + index(self.number) * lanes
-        lane = Var("l", minimum(lanes, panel.axis.extent - start))
+        used = minimum(lanes, axis.extent - start)
+        if pitch % lanes:  # the next step's elements follow at once, maybe another chunk's
+            used = minimum(used, width - index(self.number) * lanes)
+        lane = Var("l", used)
         here = {**there, axis: start + lane}
         body: list[Statement] = []
         if self.jumps is not None:

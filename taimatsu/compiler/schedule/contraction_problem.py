@@ -200,17 +200,20 @@ def hint(extent: Index) -> int:
     return max(extent.hint(), 1)
 
 
-def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
-    """The group as a ``Problem``. ValueError where its first stage is no sum of products."""
+def problem_of(group: Group, layouts: dict[Stage, Layout], whole: bool = False) -> Problem:
+    """The group as a ``Problem``, ``whole`` axes not being divided.
+
+    ValueError where its first stage is no sum of products.
+    """
     main = group.stages[0]
     memories = Memories(layouts)
     factors = _factors(main)
-    parts = _axes_in_parts(group)
-    channels = _channels(main, parts)
+    parts = _axes_in_parts(group, whole)
+    channels = None if whole else _channels(main, parts)
     values_of: dict[object, Index | int] = {v: at for v, (_, at) in parts.items()}
     done: dict[Expression, Expression] = {}
     assert main.value is not None
-    product = _flattened(main.value, memories, values_of, {}, done)
+    product = flattened(main.value, memories, values_of, {}, done)
     sums = Expression("load", (), main.dtype, (main, ()))
     values: dict[Stage, Expression] = {main: sums}
     checks = []
@@ -222,9 +225,9 @@ def problem_of(group: Group, layouts: dict[Stage, Layout]) -> Problem:
         for own, shared in zip(group.rows[stage], group.rows[main], strict=True):
             renamed[own] = values_of.get(shared, index(shared))
         memo: dict[Expression, Expression] = {}
-        values[stage] = _flattened(stage.value, memories, renamed, values, memo)
+        values[stage] = flattened(stage.value, memories, renamed, values, memo)
         for condition, message in stage.checks:
-            checks.append((_flattened(condition, memories, renamed, values, memo), message))
+            checks.append((flattened(condition, memories, renamed, values, memo), message))
     outputs = []
     for stage in group.outputs:
         if stage in group.pools:
@@ -282,7 +285,7 @@ def _add_pools(
         renamed |= {v: window_of[k] for k, v in enumerate(met.rows) if v is not None}
         renamed |= {v: index(tap_of[k]) for k, v in met.taps.items()}
         assert stage.value is not None
-        value = _flattened(stage.value, problem.memories, renamed, values, {})
+        value = flattened(stage.value, problem.memories, renamed, values, {})
         node = Expression("load", (), stage.dtype, (stage, ()))
         values[stage] = node
         buffer, address = None, index(0)
@@ -297,7 +300,7 @@ def _add_pools(
 Parts = dict[Var, tuple[list[Var], Index]]
 
 
-def _axes_in_parts(group: Group) -> Parts:
+def _axes_in_parts(group: Group, whole: bool) -> Parts:
     """What axes are made of, and their values: nothing for those of extent 1; several where loads
     take quotients and remainders of an axis (a view that joins dimensions).
     """
@@ -307,7 +310,7 @@ def _axes_in_parts(group: Group) -> Parts:
     divisors: dict[Var, set[int]] = {}
     for k, size in group.window.items():
         divisors[group.rows[main][k]] = {size}
-    for stage in group.stages:
+    for stage in () if whole else group.stages:
         if stage in group.pools:
             continue
         own = dict(zip(group.rows[stage], group.rows[main], strict=True))
@@ -387,7 +390,7 @@ def _factors(main: Stage) -> tuple[Expression, Expression]:
     return value.args[0], value.args[1]
 
 
-def _flattened(
+def flattened(
     root: Expression,
     memories: Memories,
     renamed: dict[object, Index | int],
