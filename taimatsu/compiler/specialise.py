@@ -14,7 +14,18 @@ from typing import Any
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import Expression
 from taimatsu.ir.index import Index, Var, index, is_at_most
-from taimatsu.ir.loops import Allocate, Buffer, Check, If, Kernel, Loop, Statement, Store
+from taimatsu.ir.loops import (
+    Allocate,
+    Buffer,
+    Check,
+    If,
+    Kernel,
+    Loop,
+    Prefetch,
+    Statement,
+    Store,
+    Transpose,
+)
 
 # What a comparison of indices says: whether left - right is at most so much, or the opposite.
 _CERTAIN = {
@@ -86,6 +97,11 @@ class _Specialiser:
             return [self._loop(statement)]
         if kind is Allocate:
             return [Allocate(self._buffer(statement.buffer), self._body(statement.body))]
+        if kind is Transpose:
+            return [Transpose(self._buffer(statement.buffer))]
+        if kind is Prefetch:
+            where = [self._index(c) for c in statement.coordinates]
+            return [Prefetch(self._buffer(statement.buffer), where, statement.is_written)]
         condition = self._expression(statement.condition)
         if kind is Check:
             return [Check(condition, statement.code)]

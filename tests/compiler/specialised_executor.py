@@ -108,7 +108,7 @@ def comparing(patch: pytest.MonkeyPatch, target: Any, *counts: int) -> Iterator[
     try:
         with patch.context() as inner:
             inner.setattr(compiled.Target, "host", lambda: target)
-            inner.setattr(compiled, "kept_plan", lambda key: None)  # its kernels are wanted
+            inner.setattr(compiled, "kept_plan", lambda key, loaded: None)  # its kernels are wanted
             inner.setattr(compiled, "_plans", type(compiled._plans)())
             inner.setattr(registered, "execute", both)
             yield both

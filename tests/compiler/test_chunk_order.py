@@ -6,19 +6,24 @@ Kernels are compiled with their chunks counted from the last to the first; all b
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
+from compiler.test_contraction import TARGETS, Maker, ready
 from compiler.test_programs_on_targets import FEATURES, afresh, network_step, results
 from recorder.test_random_programs import same
 
 import taimatsu
 from taimatsu.compiler import objects
+from taimatsu.compiler.schedule import contraction, contraction_plan
 from taimatsu.compiler.schedule.trees import substituted
 from taimatsu.compiler.transport import pack_kernel
 from taimatsu.config import config
 from taimatsu.evaluate import compiled
 from taimatsu.ir.index import index
 from taimatsu.ir.loops import Kernel, Loop, Statement
+from taimatsu.ir.target import Target
 from taimatsu.recorder.base import registered
 
 pytestmark = [
@@ -104,3 +109,46 @@ def test_a_network(features: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_random_programs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     both_orders(lambda: results(seed, afresh, monkeypatch), monkeypatch)
+
+
+def rows_in_panels(width: int, made: Callable[..., Any]) -> Callable[..., Any]:
+    """The planner, but that rows are packed, in panels of this width."""
+
+    def plan(problem: Any, target: Target, parts: Any) -> Any:
+        chosen = made(problem, target, parts)
+        lane, row = problem.axes[::-1]
+        chosen.lane, chosen.across, chosen.vectors = lane, False, 1
+        chosen.factors = {row: width}
+        chosen.packed = {n: row for n, o in enumerate(problem.operands) if row in o.axes}
+        contraction_plan._loops(problem, chosen)
+        contraction_plan._chunks(problem, chosen, target)
+        return chosen
+
+    return plan
+
+
+@pytest.mark.parametrize("width", [3, 7, 9, 14, 16])
+@TARGETS
+def test_panels_of_rows(target: Target, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a panel's width is no multiple of a vector's, its last vector is stored in part."""
+    monkeypatch.setattr(contraction, "plan", rows_in_panels(width, contraction.plan))
+    found = []
+    for pack in (pack_kernel, lambda kernel: pack_kernel(backwards(kernel))):
+        monkeypatch.setattr(objects, "pack_kernel", pack)
+        make = Maker()
+        x, y = make.window((64, 100)), make.window((64, 48))
+        product = multiplied(make, x, y)
+        done = ready(make.case([product], [product]), target)
+        done.run(1)
+        found.append(done.result(product))
+        want = make.windows[x].T @ make.windows[y]
+        assert np.allclose(found[-1], want, rtol=1e-4, atol=1e-4)
+    assert same(*found)
+
+
+def multiplied(make: Maker, x: Any, y: Any) -> Any:
+    """The product of a matrix that lies transposed with another one."""
+    shape = (x.shape[1], y.shape[1])
+    return make.builder.reduce(
+        "add", shape, x.shape[:1], "float32", lambda i, k: x[k[0], i[0]] * y[k[0], i[1]]
+    )

@@ -134,6 +134,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectCac
     monkeypatch.setattr(objects, "object_cache", lambda: cache)
     monkeypatch.setattr("taimatsu.compiler.kept.object_cache", lambda: cache)
     monkeypatch.setattr(compiled, "_plans", type(compiled._plans)())
+    monkeypatch.setattr(compiled, "_loaded", {})
     monkeypatch.setattr(specialisation.SPECIALIST, "refused", set())
     specialisation.SPECIALIST.codes.clear()
     yield cache
