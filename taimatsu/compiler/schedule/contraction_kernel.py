@@ -556,11 +556,22 @@ class Tile:
         if self.writer.partial is not None or self.lane_run is None or not self.rows:
             return False
         seen: set[Expression] = set()
-        each = sum(1 for o in self.problem.outputs for _ in ex.walk(o.value, seen))
+        nodes = [node for o in self.problem.outputs for node in ex.walk(o.value, seen)]
+        places = [o.address for o in self.problem.outputs]
+        places += [node.detail[1][0] for node in nodes if node.op == "load" and node.detail[1]]
+        apart = sum(1 for at in places if type(at) is Index and self._is_apart(at))
         vectors = self.vectors
         for var in self.rows.values():
             vectors *= var.extent.constant
-        return (each + len(self.problem.outputs)) * vectors > FINISHED
+        each = len(nodes) + len(self.problem.outputs) + apart * self.plan.lanes
+        return each * vectors > FINISHED
+
+    def _is_apart(self, address: Index) -> bool:
+        """Whether lanes are steps apart that come from data: each has its address computed."""
+        try:
+            return bool(address.stride(self.plan.lane).terms)
+        except ValueError:
+            return True
 
     def _finish_by_rows(self) -> list[Statement]:
         """Puts the sums into memory near the core, and goes over them row by row."""
