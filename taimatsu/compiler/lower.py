@@ -330,7 +330,7 @@ class _Lowering:
                 reads.append(Item(operand.index) if type(operand) is Argument else read)
         results = []
         for position, described in enumerate(node.metas):
-            shape = tuple([index(self.builder.extent(n)) for n in described.shape])
+            shape = tuple([self._extent_of(n, reads) for n in described.shape])
             stage = Stage("opaque", shape, _dtype(described))
             stage.axes = tuple([Var(f"o{d}", n) for d, n in enumerate(shape)])
             stage.order = dense_order(described)
@@ -338,6 +338,12 @@ class _Lowering:
             stage.result = position
             results.append(self.builder._add(stage))
         return tuple(results)
+
+    def _extent_of(self, size: int, reads: list[Any]) -> Index:
+        """An extent of what the reference makes: by symbols that what it reads has, if by any."""
+        there = {a for x in reads if isinstance(x, Stage) for n in x.shape for a in n.symbols()}
+        named = index(self.builder.extent(size))
+        return named if there.issuperset(named.symbols()) else index(size)
 
     def _in_memory(self, operand: Operand) -> Stage:
         """A window that shows an operand as it lies in memory."""

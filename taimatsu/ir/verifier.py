@@ -286,8 +286,10 @@ class _Verifier:
         low, high = bounds(coordinate)
         past_low, past_high = bounds(coordinate - extent)
         outside = (high is not None and high < 0) or (past_low is not None and past_low >= 0)
-        if not outside and not self.conditions and _is_tight(coordinate - extent):
-            outside = (low is not None and low < 0) or (past_high is not None and past_high >= 0)
+        if not outside and not self.conditions:
+            before = low is not None and low < 0 and _is_tight(coordinate)
+            behind = past_high is not None and past_high >= 0 and _is_tight(coordinate - extent)
+            outside = before or behind
         self.check(not outside, f"the coordinate {coordinate} of {buffer.name} is outside {extent}")
 
     # -- expressions -----------------------------------------------------------------------

@@ -233,7 +233,7 @@ class Scope:
         piece = nest.member(source)
         if piece is not None:
             held = self.registers.get(piece.stage)
-            if held is not None and tuple(where) == piece.coordinates:
+            if held is not None and tuple(map(_plain, where)) == piece.coordinates:
                 return held
             kept = self.scratch.get(piece.stage)
             if kept is not None:
@@ -382,3 +382,10 @@ def allocated(buffers: Iterable[Buffer], body: Iterable[Statement]) -> list[Stat
     for buffer in buffers:
         made = [Allocate(buffer, made)]
     return made
+
+
+def _plain(coordinate: Index | Expression) -> Index | Expression:
+    """A computed coordinate that is an index, as one."""
+    if isinstance(coordinate, Expression) and coordinate.op == "index":
+        return coordinate.detail  # type: ignore[no-any-return]
+    return coordinate
