@@ -31,9 +31,8 @@ class Var:
 
 
 class Symbol:
-    """An integer known when a program is launched, not below ``least``. Equal by name (and that).
-
-    ``hint`` is the value it had when the program was made: it guides schedules, never meaning.
+    """An integer known when a program is launched, not below ``least``; ``hint`` is what it was
+    when the program was made, which guides schedules, never meaning. Equal by name (and ``least``).
     """
 
     __slots__ = ("hint", "least", "name")
@@ -578,8 +577,8 @@ def _replaced(atom: Atom, values: dict[Atom, Index | int]) -> Index:
     right: Index = atom.right.substitute(values)
     if kind is Minimum:
         return minimum(left, right)
-    if right == 0:
-        return index(0)  # of an empty extent: nothing reads it
+    if right == 0:  # of an empty extent: nothing reads it
+        return right
     return left // right if kind is Quotient else left % right
 
 

@@ -45,7 +45,8 @@ class Effect:
     constants: list[tuple[int, np.ndarray]]
     numbers: list[tuple[int, Callable]]
     results: list[tuple[Any, int, int]]  # (Meta, slot, number) of each tensor handed back
-    written: list[tuple[int, int, int]]  # (position among the tensors, its number, writes)
+    # (position among the tensors, its number, writes, who wrote last) of each written one
+    written: list[tuple[int, int, int, Any]]
     guards: list[Callable]
 
 
@@ -126,9 +127,10 @@ def _capture(
     effect.results = [(t._meta, t._storage.slot, t._tid) for t in made]
     effect.written = []
     for position, (tensor, before) in enumerate(zip(tensors, versions, strict=True)):
-        bumps = counter_of(tensor).version - before
+        counter = counter_of(tensor)
+        bumps = counter.version - before
         if bumps:
-            effect.written.append((position, tensor._tid, bumps))
+            effect.written.append((position, tensor._tid, bumps, counter.writer))
     if whole and not recording.must_run:
         known.append(effect)
     return made
@@ -164,7 +166,7 @@ def _settle_numbers(recording: Recording, start: State) -> None:
 def _replay(
     effect: Effect, recording: Recording, tensors: Sequence[TensorBase], given: Sequence[Any]
 ) -> list[Any] | None:
-    for position, _, _ in effect.written:
+    for position, *_ in effect.written:
         storage = tensors[position]._storage
         if storage.buffer is not None:
             if is_exposed(storage):
@@ -180,8 +182,8 @@ def _replay(
         items[position] = rule(given)
     recording.state = effect.final
     recording.items += items
-    for position, number, bumps in effect.written:
-        _mark_written(recording, tensors[position], number, bumps)
+    for position, number, bumps, writer in effect.written:
+        _mark_written(recording, tensors[position], number, bumps, writer)
     made = []
     for described, slot, number in effect.results:
         tensor = make_tensor(described, items[slot - first])
@@ -207,13 +209,15 @@ def _constant(recording: Recording, slot: int, buffer: np.ndarray) -> Storage:
     return storage
 
 
-def _mark_written(recording: Recording, tensor: TensorBase, number: int, bumps: int) -> None:
+def _mark_written(
+    recording: Recording, tensor: TensorBase, number: int, bumps: int, writer: Any
+) -> None:
     storage = tensor._storage
     if storage.buffer is not None:
         recording.old[storage.slot] = storage.buffer
         storage.buffer = None
     counter = counter_of(tensor)
     counter.version += bumps
-    counter.writer = "an optimizer step or backward()"
+    counter.writer = writer
     tensor._recording = recording
     tensor._tid = number

@@ -64,8 +64,8 @@ def assert_same(ours: Any, theirs: Any) -> None:
     if isinstance(theirs, torch.Tensor):
         assert str(ours.dtype) == str(theirs.dtype)
         np.testing.assert_allclose(
-            ours.detach().numpy(), theirs.detach().numpy(), rtol=2e-6, atol=1e-7
-        )
+            ours.detach().numpy(), theirs.detach().numpy(), rtol=2e-6, atol=1e-6
+        )  # values near 7 cancel, and PyTorch rounds otherwise from processor to processor
     elif isinstance(theirs, dict):
         assert list(ours) == list(theirs)
         for key in theirs:

@@ -25,7 +25,7 @@ from benchmarks.works import WORKS
 
 Step = Callable[[int], Any]
 NEW_SHAPES = ("states", "programs", "bindings")  # what shapes that were never there bring along
-LEAST_SECONDS = 0.05  # halves shorter than this are not compared: the clock, and other programs
+LEAST_SECONDS = 0.25  # halves shorter than this are not compared: the clock, and other programs
 
 
 class Counts(NamedTuple):
