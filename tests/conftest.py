@@ -30,12 +30,14 @@ config.cache = config.cache or str(Path(__file__).parents[1] / ".pytest_cache" /
 
 MARKERS = {
     "slow": "takes more than a few seconds; left out with --fast",
+    "exhaustive": "the same on more targets and seeds; left out without --exhaustive",
     "parity": "compares with PyTorch; skipped where it is not installed",
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="leave out the tests marked slow")
+    parser.addoption("--exhaustive", action="store_true", help="run also those marked exhaustive")
     parser.addoption(
         "--require-torch", action="store_true", help="fail instead of skipping without PyTorch"
     )
@@ -53,6 +55,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if config.getoption("--fast") and "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow; --fast was given"))
+        if "exhaustive" in item.keywords and not config.getoption("--exhaustive"):
+            item.add_marker(pytest.mark.skip(reason="many: --exhaustive runs it"))
         if "torch" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.parity)
         if "parity" in item.keywords and not has_torch:

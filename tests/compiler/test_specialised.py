@@ -54,7 +54,7 @@ def test_random_programs(features: str, seed: int, monkeypatch: pytest.MonkeyPat
     assert both.compared
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize("seed", range(100, 140))
 def test_more_random_programs(features: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_samples(entry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     compare_samples(entry, FEATURES["host"], monkeypatch)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("features", ["avx2", "none"])
 @pytest.mark.parametrize("entry", SAMPLED)
 def test_samples_on_targets(entry: Any, features: str, monkeypatch: pytest.MonkeyPatch) -> None:
