@@ -158,14 +158,14 @@ class Builder:
     def _fresh(self, shape: Sequence[Extent]) -> tuple[Var, ...]:
         self._axes += len(shape)
         first = self._axes - len(shape)
-        return tuple([Var(f"x{first + d}", n) for d, n in enumerate(shape)])
+        return tuple([Var(f"x{first + d}", _sized(n)) for d, n in enumerate(shape)])
 
     def _add(self, stage: Stage) -> Stage:
         stage.number = len(self.stages)
         stage.node = self.node
         self.stages.append(stage)
         for n in stage.shape:
-            if n.terms:
+            if n.terms and n.hint() > 1:
                 self._derived.setdefault(n.hint(), n)
         return stage
 
@@ -271,7 +271,17 @@ def _positions(axes: Sequence[Var]) -> tuple[Index, ...]:
 def _typed(shape: Sequence[Extent], dtype: str) -> tuple[tuple[Index, ...], str]:
     if dtype not in ex.SIZES:
         raise ValueError(f"{dtype!r} is no dtype of stages; known are {sorted(ex.SIZES)}")
-    return tuple([index(n) for n in shape]), dtype
+    return tuple([_sized(n) for n in shape]), dtype
+
+
+def _sized(extent: Extent) -> Index:
+    """An extent; where what symbols make comes to 0 or 1 here, that number: these broadcast, and
+    mean programs of their own.
+    """
+    extent = index(extent)
+    if extent.terms and extent.hint() < 2 and all(s.least for s in extent.symbols()):
+        return index(extent.hint())
+    return extent
 
 
 def from_end(extent: Index, number: int) -> Index:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 import taimatsu as torch
@@ -167,3 +168,23 @@ def test_a_new_length_makes_no_new_program(
     assert (planned, compiled) == (0, 0)
     monkeypatch.setattr(config, "eager", True)
     assert found == pytest.approx(carried_out(loop)[0], rel=1e-4, abs=1e-5)
+
+
+def shortened(length: int) -> list:
+    """What a convolution leaves of a length, beside an array of three."""
+    torch.manual_seed(length)
+    weight, x, y = torch.randn(3, 2, 5), torch.randn(2, 2, length), torch.randn(2, 3, 3)
+    left = F.conv1d(x, weight)  # (2, 3, length - 4)
+    sums = [left.sum(2, keepdim=True) + y, left * 2, x[:, :, :-4] * 2]
+    if length == 5:
+        sums += [left + y, x[:, :, :-4] + y[:, :2]]
+    return [s.numpy().copy() for s in sums]
+
+
+def test_a_length_that_comes_to_one_broadcasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = (9, 10, 11, 5, 12, 5)
+    found = [shortened(n) for n in lengths]
+    monkeypatch.setattr(config, "eager", True)
+    for got, want in zip(found, map(shortened, lengths), strict=True):
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
