@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import itertools
 import random
 import sys
 from collections.abc import Iterator
@@ -61,6 +63,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.parity)
         if "parity" in item.keywords and not has_torch:
             item.add_marker(pytest.mark.skip(reason="PyTorch is not installed"))
+
+
+TESTS = itertools.count(1)
+
+
+def pytest_runtest_teardown() -> None:
+    """What tests leave behind (programs, kernels) is not gone through by each collection after."""
+    if next(TESTS) % 50 == 0:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -93,20 +93,21 @@ def wide_step(dtype: taimatsu.dtype) -> list:
     return [loss.item(), *(p.grad.numpy().copy() for p in model.parameters())]
 
 
-@pytest.mark.parametrize("dtype", [taimatsu.float32, taimatsu.float64])
-@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize(
+    ("features", "dtype"), [("host", taimatsu.float32), ("avx2", taimatsu.float64)]
+)
 def test_wide_layers(features: str, dtype: taimatsu.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled.Target, "host", lambda: FEATURES[features])
     both_orders(lambda: wide_step(dtype), monkeypatch)
 
 
-@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("features", ["host", "none"])
 def test_a_network(features: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled.Target, "host", lambda: FEATURES[features])
     both_orders(network_step, monkeypatch)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_programs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     both_orders(lambda: results(seed, afresh, monkeypatch), monkeypatch)
 

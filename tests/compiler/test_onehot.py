@@ -119,7 +119,12 @@ def close(found: list[np.ndarray], wanted: list[np.ndarray]) -> None:
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
 
 
-@pytest.mark.parametrize("name", NETS)
+SLOW = ("stride, border dropped", "padding, dilation, gaps")  # to compile
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.exhaustive] * (n in SLOW)) for n in NETS]
+)
 def test_gradients(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for dtype, size in ((torch.float32, None), (torch.float32, 1), (torch.float64, 2)):
         monkeypatch.setattr(registered, "execute", interpreter.execute)
