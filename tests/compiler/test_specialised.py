@@ -137,6 +137,8 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectCac
     monkeypatch.setattr(compiled, "_loaded", {})
     monkeypatch.setattr(specialisation.SPECIALIST, "refused", set())
     specialisation.SPECIALIST.codes.clear()
+    for state in list(recorder.recording._roots.values()):
+        forget_programs(state)
     yield cache
     specialisation.settle(60)
 

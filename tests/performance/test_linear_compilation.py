@@ -100,7 +100,7 @@ def unrolled(steps: int) -> None:
 
 @pytest.mark.parametrize(
     ("program", "count"),
-    [(slices, 200), (stacked, 100), (recurrence, 100), (layers, 25), (unrolled, 30)],
+    [(slices, 200), (stacked, 200), (recurrence, 200), (layers, 25), (unrolled, 30)],
 )
 def test_work_grows_with_length(program: Callable[[int], None], count: int) -> None:
     measured(lambda: program(count // 2))  # what is remembered of equal parts is remembered

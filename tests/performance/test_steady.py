@@ -104,7 +104,7 @@ def test_training_without_a_look_at_the_loss(name: str) -> None:
     for i in range(10, 40):
         loss = step(i)
     assert recorder.STATISTICS.flushes - programs >= 29
-    assert_nothing_new(before, counts())
+    assert_nothing_new(before, counts(), ("specialisations",))  # it becomes hot meanwhile
     value_of(loss)
 
 
@@ -115,6 +115,8 @@ def test_a_new_batch_size_compiles_nothing(name: str) -> None:
     step = work.prepare(torch, work.small)
     for i in range(3 * work.period + 1):
         value_of(step(i))
+    for i in range(3):  # what a size does at first: its backward is not foreseen yet
+        value_of(step(i, work.small + 1))
     before = counts()
     for i in range(3 * work.period + 1, 4 * work.period + 3):
         value_of(step(i, work.small - 2))
