@@ -112,11 +112,14 @@ def test_training_without_a_look_at_the_loss(name: str) -> None:
 def test_a_new_batch_size_compiles_nothing(name: str) -> None:
     """Extents that come from data are symbols: kernels and plans are there already."""
     work = WORKS[name]
+    recorder.flush()
+    recorder.recording._roots.clear()  # no habits of other tests' networks
     step = work.prepare(torch, work.small)
     for i in range(3 * work.period + 1):
         value_of(step(i))
-    for i in range(3):  # what a size does at first: its backward is not foreseen yet
-        value_of(step(i, work.small + 1))
+    for size in (work.small + 1, work.small + 2):
+        for i in range(3):  # what a size does at first: its backward is not foreseen yet
+            value_of(step(i, size))
     before = counts()
     for i in range(3 * work.period + 1, 4 * work.period + 3):
         value_of(step(i, work.small - 2))
