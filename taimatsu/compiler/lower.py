@@ -210,15 +210,13 @@ class _Lowering:
                 shape[d] = self._symbol(n)
         if not any(n.terms for n in shape):
             return tuple(shape), tuple(strides)
-        return tuple(shape), self._symbolic_strides(shape, described)
+        return tuple(shape), self._symbolic_strides(shape, strides, described)
 
-    def _symbolic_strides(self, shape: list[Index], described: Meta) -> tuple[Index, ...]:
+    def _symbolic_strides(
+        self, shape: list[Index], strides: list[Index], described: Meta
+    ) -> tuple[Index, ...]:
         """Strides as products of extents where rows follow one another, else as symbols."""
         order = sorted(range(len(shape)), key=lambda d: described.strides[d])
-        strides = [
-            index(s if n != 1 else 0)
-            for n, s in zip(described.shape, described.strides, strict=True)
-        ]
         step, hint = index(1), 1
         inner, length = index(1), 1  # the stride of the dimension before
         for d in order:

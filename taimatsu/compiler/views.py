@@ -57,7 +57,6 @@ class Mapping:
         self.base = self._base(offset)
         self.begin = [from_end(n, b) for n, b in zip(shape, self.base, strict=True)]
         self.direct = True  # each dimension steps along one of the value's, within its bounds
-        self.offset = offset
         taken: set[int] = set()
         self.shape: list[Index] = []
         self.strides: list[Index] = []

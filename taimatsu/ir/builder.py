@@ -27,8 +27,6 @@ from taimatsu.ir.stages import COMBINES, REPLACE, Stage, View
 
 Extent = Index | int
 Source = Stage | View
-
-
 # Elements from the end of a dimension, within which places are counted from there.
 MOST_TRIMMED = 2
 

@@ -72,3 +72,19 @@ def ahead(problem: Problem, lane: Var) -> dict[tuple[Buffer, Index], bool]:
     for output in problem.outputs:
         add(output.buffer, output.address, True)
     return found
+
+
+def lanes_apart(problem: Problem, nodes: list[Expression], lane: Var) -> int:
+    """How many places of outputs, and of what they load (``nodes``), have lanes that are steps
+    from data apart: each lane's address is computed by itself.
+    """
+    places: list[object] = [o.address for o in problem.outputs]
+    places += [node.detail[1][0] for node in nodes if node.op == "load" and node.detail[1]]
+    return sum(1 for at in places if type(at) is Index and _is_apart(at, lane))
+
+
+def _is_apart(address: Index, lane: Var) -> bool:
+    try:
+        return bool(address.stride(lane).terms)
+    except ValueError:
+        return True

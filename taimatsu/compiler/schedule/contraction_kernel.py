@@ -15,6 +15,7 @@ from taimatsu.compiler.schedule.contraction_finish import (
     Position,
     ahead,
     finished,
+    lanes_apart,
     partial_address,
 )
 from taimatsu.compiler.schedule.contraction_plan import Plan, count
@@ -557,36 +558,32 @@ class Tile:
             return False
         seen: set[Expression] = set()
         nodes = [node for o in self.problem.outputs for node in ex.walk(o.value, seen)]
-        places = [o.address for o in self.problem.outputs]
-        places += [node.detail[1][0] for node in nodes if node.op == "load" and node.detail[1]]
-        apart = sum(1 for at in places if type(at) is Index and self._is_apart(at))
+        places = lanes_apart(self.problem, nodes, self.plan.lane)
         vectors = self.vectors
         for var in self.rows.values():
             vectors *= var.extent.constant
-        each = len(nodes) + len(self.problem.outputs) + apart * self.plan.lanes
+        each = len(nodes) + len(self.problem.outputs) + places * self.plan.lanes
         return each * vectors > FINISHED
 
-    def _is_apart(self, address: Index) -> bool:
-        """Whether lanes are steps apart that come from data: each has its address computed."""
-        try:
-            return bool(address.stride(self.plan.lane).terms)
-        except ValueError:
-            return True
-
-    def _finish_by_rows(self) -> list[Statement]:
-        """Puts the sums into memory near the core, and goes over them row by row."""
-        lanes, lane = self.plan.lanes, self.plan.lane
+    def near(self) -> tuple[Buffer, Index, list[Statement]]:
+        """Memory near the core for the sums, where the lane axis begins there, and the copy."""
         assert self.lane_run is not None
-        start = self.lane_run.start
+        start, lanes = self.lane_run.start, self.plan.lanes
         shape = [*[v.extent for v in self.rows.values()], index(self.vectors * lanes)]
         near = Buffer("near", self.writer.dtype, shape, "scratch")
         rows = [index(v) for v in self.rows.values()]
 
         def put(vector: Index, here: Position) -> list[Statement]:
             value = ex.load(self.sums, [*rows, vector])
-            return [Store(near, [*rows, index(here[lane]) - start], value)]
+            return [Store(near, [*rows, index(here[self.plan.lane]) - start], value)]
 
         puts = nested(list(self.rows.values()), "unroll", self.vector(put, masked=False))
+        return near, index(start), puts
+
+    def _finish_by_rows(self) -> list[Statement]:
+        """Puts the sums into memory near the core, and goes over them row by row."""
+        lane = self.plan.lane
+        near, start, puts = self.near()
         again = {axis: Var(f"{var.name}s", var.extent) for axis, var in self.rows.items()}
         place = [index(v) for v in again.values()]
         turned: Position = {v: index(again[a]) for a, v in self.rows.items()}
@@ -594,7 +591,7 @@ class Tile:
         def make(_: Index, here: Position) -> list[Statement]:
             total = ex.load(near, [*place, index(here[lane]) - start])
             moved: Position = {v: index(at).substitute(turned) for v, at in here.items()}
-            return finished(self.problem, total, moved, lanes)
+            return finished(self.problem, total, moved, self.plan.lanes)
 
         body = nested(list(again.values()), "serial", self.vector(make, masked=True))
         return [Allocate(near, [*puts, *body])]

@@ -159,18 +159,8 @@ class WindowTile(Tile):
 
     def _finish_near(self, outer: dict[Var, Var]) -> list[Statement]:
         """Puts the sums into memory near the core, and goes over the windows one by one."""
-        lanes, lane = self.plan.lanes, self.plan.lane
-        assert self.lane_run is not None
-        start = self.lane_run.start
-        shape = [*[v.extent for v in self.rows.values()], index(self.vectors * lanes)]
-        near = Buffer("near", self.writer.dtype, shape, "scratch")
-        rows = [index(v) for v in self.rows.values()]
-
-        def put(vector: Index, here: Position) -> list[Statement]:
-            value = ex.load(self.sums, [*rows, vector])
-            return [Store(near, [*rows, index(here[lane]) - start], value)]
-
-        puts = nested(list(self.rows.values()), "unroll", self.vector(put, masked=False))
+        lane = self.plan.lane
+        near, start, puts = self.near()
         again = {axis: Var(f"{var.name}s", var.extent) for axis, var in outer.items()}
         turned: Position = {outer[a]: index(v) for a, v in again.items()}
 
@@ -179,7 +169,7 @@ class WindowTile(Tile):
                 return ex.load(near, [*self._at(taps, again), index(here[lane]) - start])
 
             moved: Position = {v: index(at).substitute(turned) for v, at in here.items()}  # type: ignore[arg-type]
-            return finished_windows(self.problem, total, moved, lanes)
+            return finished_windows(self.problem, total, moved, self.plan.lanes)
 
         body = nested(list(again.values()), "serial", self.vector(make, masked=True))
         return [Allocate(near, [*puts, *body])]
