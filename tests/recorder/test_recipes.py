@@ -14,6 +14,7 @@ from recorder.test_invariances import in_threads
 
 import taimatsu as torch
 from taimatsu import nn, recorder
+from taimatsu.autograd import replay
 from taimatsu.config import config
 from taimatsu.recorder import registered
 from taimatsu.recorder.recipe import Ahead
@@ -27,9 +28,10 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def nothing_known() -> None:
-    """Habits are kept with the states: each test begins with none."""
+    """Habits are kept with the states, and where backwards end: each test begins with none."""
     recorder.flush()
     _roots.clear()
+    replay._launched.clear()
 
 
 class Executed:
