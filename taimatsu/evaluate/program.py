@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from taimatsu.evaluate.specialisation import HOT_LAUNCHES, Request
 from taimatsu.evaluate.statistics import STATISTICS
 from taimatsu.ir.expression import SIZES
 from taimatsu.ir.graph import Graph
-from taimatsu.ir.index import Index, Symbol
+from taimatsu.ir.index import Index, Symbol, index
 from taimatsu.ir.stages import Item
 from taimatsu.ir.target import Target
 from taimatsu.recorder.number import plain
@@ -175,7 +176,20 @@ class Bound:
                 self.segments.append((threads.Program(phases, owners), stretch, phases))
                 stretch = []
             if call is not None:
-                self.segments.append(call)
+                self.segments.append(self._here(call))
+
+    def _here(self, call: ReferenceCall) -> ReferenceCall:
+        """A reference call with the sizes that it has here."""
+
+        def known(extents: tuple[Index, ...]) -> tuple[Index, ...]:
+            return tuple([index(self.size(n)) for n in extents])
+
+        inputs = [
+            replace(x, shape=known(x.shape), strides=known(x.strides)) if isinstance(x, Seen) else x
+            for x in call.inputs
+        ]
+        results = [(n, at, index(self.size(k)), order) for n, at, k, order in call.results]
+        return replace(call, inputs=tuple(inputs), results=tuple(results))
 
     def _phase(self, call: Call, code: Any) -> threads.Phase:
         words = self._words
@@ -410,7 +424,7 @@ class Bound:
         if config.profile:
             PROFILE.note(self, call, time.perf_counter() - begin, 0, 0)
         for number, place, size, order in call.results:
-            flat = self._flat(place, made, arena)[: self.size(size)]
+            flat = self._flat(place, made, arena)[: size.constant]
             flat[...] = np.transpose(results[number], order).reshape(-1)
 
     def _seen(
@@ -425,8 +439,8 @@ class Bound:
         offset = place.offset
         if place.item >= 0:
             offset += int(plain(items[self._items[place.item]]))
-        shape = tuple([self.size(n) for n in seen.shape])
-        strides = tuple([self.size(n) for n in seen.strides])
+        shape = tuple([n.constant for n in seen.shape])
+        strides = tuple([n.constant for n in seen.strides])
         return window(self._flat(place, made, arena), shape, strides, offset)
 
     def _flat(

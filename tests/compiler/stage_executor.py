@@ -5,6 +5,8 @@ What lowering and fusion do is tested by it alone: no schedule, no machine code.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from taimatsu.ir.graph import Graph
 from taimatsu.ir.stage_interpreter import evaluate
 from taimatsu.ir.stages import Item, Stage, producers
 from taimatsu.ir.target import Target
+from taimatsu.recorder.base import registered
 from taimatsu.recorder.number import plain
 from taimatsu.storage import window
 
@@ -33,6 +36,14 @@ class StageExecutor:
         self.lowered = 0  # programs carried out by stages
         self.refused = 0
         self.groups: list[Any] = []
+
+    @contextmanager
+    def installed(self) -> Iterator[StageExecutor]:
+        """Has programs carried out by it."""
+        before = registered.execute
+        registered.execute = self
+        yield self
+        registered.execute = before
 
     def __call__(
         self,

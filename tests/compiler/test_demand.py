@@ -150,11 +150,8 @@ def test_products_with_infinities_are_not_zero_in_maps() -> None:
 
 @pytest.fixture
 def executor() -> Iterator[StageExecutor]:
-    made = StageExecutor()
-    before = registered.execute
-    registered.execute = made
-    yield made
-    registered.execute = before
+    with StageExecutor().installed() as made:
+        yield made
 
 
 def carried_out(executor: StageExecutor, function: Callable[[], Any]) -> list[Stage]:

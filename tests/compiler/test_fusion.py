@@ -22,11 +22,8 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def executor() -> Iterator[StageExecutor]:
-    made = StageExecutor()
-    before = registered.execute
-    registered.execute = made
-    yield made
-    registered.execute = before
+    with StageExecutor().installed() as made:
+        yield made
 
 
 def carried_out(executor: StageExecutor, function: Callable[[], Any]) -> list[Group]:

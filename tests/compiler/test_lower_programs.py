@@ -20,11 +20,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(params=[False, True], ids=["", "moving"])
 def executor(request: pytest.FixtureRequest) -> Iterator[StageExecutor]:
     """Programs are carried out by stages during the test."""
-    made = StageExecutor(moving=request.param)
-    before = registered.execute
-    registered.execute = made
-    yield made
-    registered.execute = before
+    with StageExecutor(moving=request.param).installed() as made:
+        yield made
 
 
 def near(a: Any, b: Any) -> bool:

@@ -469,11 +469,17 @@ class Tile:
         lane: Index,
     ) -> Statement:
         writer = self.writer
-        where = address + lane * writer.known.stride(writer.shape.lane[-1])
-        there = place + ex.index_value(where)
-        other = ex.load(writer.second, (there,), writer.form.second.dtype)
+        other = ex.load(
+            writer.second, (self._there(place, address, lane),), writer.form.second.dtype
+        )
         total = ex.fma(factor, ex.cast(other, writer.problem.dtype), ex.load(self.sums, at))
         return Store(self.sums, at, total)
+
+    def _there(self, place: Expression, address: Index, lane: Index) -> Expression:
+        """Where in memory a block's element is that is so many lanes from ``address``."""
+        writer = self.writer
+        where = address + lane * writer.known.stride(writer.shape.lane[-1])
+        return place + ex.index_value(where)
 
 
 def _load_of(factor: Expression) -> Expression:

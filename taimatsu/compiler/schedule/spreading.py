@@ -227,7 +227,6 @@ class SpreadTile(Tile):
         lane: Index,
     ) -> Statement:
         writer = self.writer
-        where = address + lane * writer.known.stride(writer.shape.lane[-1])
-        there = place + ex.index_value(where)
+        there = self._there(place, address, lane)
         total = ex.fma(factor, ex.load(self.sums, at), ex.load(writer.second, (there,)))
         return Store(writer.second, (there,), total)
