@@ -308,7 +308,7 @@ class Bound:
             arena = _allocated(*self._arena)
         if self._scratch_words:
             total = self._scratch_bytes * threads.current_pool().threads
-            scratch = _allocated(class_size(total), total, BYTES)
+            scratch = _allocated(*self._memory(total, BYTES))
         try:
             block = self._blocks.pop()
         except IndexError:
