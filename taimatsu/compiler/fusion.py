@@ -29,9 +29,7 @@ from taimatsu.compiler.meeting import (
 )
 from taimatsu.compiler.pooling import NotPooledError, is_pool, pooled
 from taimatsu.compiler.precedence import Precedence
-from taimatsu.compiler.reads import needed_stages
-from taimatsu.compiler.reads import needs as _needs
-from taimatsu.compiler.reads import sources as _sources
+from taimatsu.compiler.reads import needed_stages, needs, sources
 from taimatsu.ir.expression import Expression, walk
 from taimatsu.ir.index import Index, Var
 from taimatsu.ir.stages import Stage, loads
@@ -151,7 +149,7 @@ class _Fusion:
             for taken in sorted(chosen, key=lambda s: s.number):
                 stage.fused += (*taken.fused, taken.node)
                 users[taken].discard(stage)
-                for read in _sources(taken):
+                for read in sources(taken):
                     users.setdefault(read, set()).add(stage)
         self._merge_equal()
         self._drop_unread()
@@ -184,7 +182,7 @@ class _Fusion:
     def _users(self) -> dict[Stage, set[Stage]]:
         users: dict[Stage, set[Stage]] = {s: set() for s in self.stages}
         for stage in self.stages:
-            for read in _needs(stage):
+            for read in needs(stage):
                 if read in users:
                     users[read].add(stage)
         return users
@@ -197,7 +195,7 @@ class _Fusion:
         """Whether a map is computed where ``user`` reads it."""
         if map_ in self.outputs or map_ in self.cells or map_.checks:
             # It is in memory anyhow; only what is free to compute again is.
-            if map_.checks or self._cost(map_) > 0 or list(_sources(map_)):
+            if map_.checks or self._cost(map_) > 0 or list(sources(map_)):
                 return False
         if not self._may_move(map_, user):
             self.log(f"{map_} is stored: what it reads is overwritten before {user}")
@@ -242,7 +240,7 @@ class _Fusion:
 
     def _ends_contraction(self, map_: Stage) -> bool:
         """Whether a map can be computed at the end of a contraction that it reads."""
-        return any(is_contraction(s) and s.shape == map_.shape for s in _sources(map_))
+        return any(is_contraction(s) and s.shape == map_.shape for s in sources(map_))
 
     def _is_heavy(self, map_: Stage) -> bool:
         """Whether a map reads more arrays than storing it would cost."""
@@ -302,7 +300,7 @@ class _Fusion:
                 if not seen and all(
                     u.kind == "scatter"
                     and u.initial is stage
-                    and stage not in _sources(u)
+                    and stage not in sources(u)
                     and self._may_move(stage, u)
                     for u in users[stage]
                 ):
@@ -311,9 +309,9 @@ class _Fusion:
 
     def _reads(self, stage: Stage) -> set[Stage]:
         """What a stage loads, or what it copies is computed from."""
-        found = set(_sources(stage))
+        found = set(sources(stage))
         if stage.initial is not None and stage.initial in self.copied:
-            found |= set(_sources(stage.initial))
+            found |= set(sources(stage.initial))
         return found
 
     def _place(self, stage: Stage) -> None:
@@ -347,7 +345,7 @@ class _Fusion:
         if group.kind == "opaque":
             self.opaque[id(stage.node)] = number
         bit = 1 << number if group.kind == "loops" else 0
-        for read in _sources(stage):
+        for read in sources(stage):
             self.reading[read] = self.reading.get(read, 0) | bit
         if _points(stage) <= SMALL:
             extents = _extents(wide(stage.axes))
@@ -357,9 +355,9 @@ class _Fusion:
     def _waits(self, stage: Stage) -> set[int]:
         """The groups that must be done before a stage."""
         found: set[int] = set()
-        for needed in {*_needs(stage), *self._reads(stage)}:
+        for needed in {*needs(stage), *self._reads(stage)}:
             if needed.kind == "window":
-                found |= {self.place[s] for s in _needs(needed) if s in self.place}
+                found |= {self.place[s] for s in needs(needed) if s in self.place}
             elif needed in self.place:
                 found.add(self.place[needed])
         for window in stage.readers:
@@ -372,7 +370,7 @@ class _Fusion:
             return set() if number is None else {number}
         if stage.kind in ("scatter", "scan"):
             return set()
-        return {self.place[s] for s in _sources(stage) if s in self.place}
+        return {self.place[s] for s in sources(stage) if s in self.place}
 
     def _beside(self, stage: Stage) -> int:
         """Groups (as bits) that read what a stage reads, or are over as few elements as it is."""
@@ -380,7 +378,7 @@ class _Fusion:
             return 0
         points = _points(stage)
         found = 0
-        for read in _sources(stage):
+        for read in sources(stage):
             if _elements(read) * SHARED >= points:
                 found |= self.reading.get(read, 0)
         if points <= SMALL and not stage.reduce_axes:
@@ -550,4 +548,4 @@ def _is_exact(stage: Stage, rows: tuple[Var, ...]) -> bool:
 
 
 def _read_maps(stage: Stage) -> list[Stage]:
-    return [s for s in _sources(stage) if s.kind == "map"]
+    return [s for s in sources(stage) if s.kind == "map"]

@@ -1,7 +1,7 @@
 """The compiler's passes, in order: from stages to a plan of launches.
 
     lower      graph -> stages               (compiler/lower.py; rules: ops/)
-    demand     axes shrink to what is read  (compiler/demand.py)
+    demand     axes shrink to what is read   (compiler/demand.py)
     fuse       stages -> groups              (compiler/fusion.py)
     layouts    order of intermediates        (compiler/layouts.py)
     schedule   groups -> kernels             (compiler/schedule/)
