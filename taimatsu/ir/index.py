@@ -235,7 +235,7 @@ class Index:
             total[atom] = total.get(atom, 0) + factor
         terms = tuple([t for t in total.items() if t[1]])
         made = Index(terms, self.constant + other.constant)
-        return _rejoined(made) if any(type(atom) is Remainder for atom in total) else made
+        return _rejoined(made) if len(terms) > 1 else made
 
     __radd__ = __add__
 
@@ -328,15 +328,34 @@ class Index:
 
 def _rejoined(value: Index) -> Index:
     """``k * right * (left // right) + k * (left % right)`` as ``k * left``."""
-    factors = dict(value.terms)
+    factors: dict[Atom, int] | None = None
     for atom, factor in value.terms:
-        if type(atom) is not Remainder or not atom.right.is_constant:
+        kind = type(atom)
+        if kind is not Remainder and kind is not Product:
             continue
-        whole = Quotient(atom.left, atom.right)
-        if factors.get(whole) == factor * atom.right.constant:
-            rest = tuple([t for t in value.terms if t[0] != atom and t[0] != whole])
-            return Index(rest, value.constant) + atom.left * factor
+        found, times = _remainder(atom)
+        if found is None:
+            continue
+        if factors is None:
+            factors = dict(value.terms)
+        by = found.right * times * factor
+        whole = index(Quotient(found.left, found.right)) * by
+        if all(factors.get(a) == f for a, f in whole.terms):
+            rest = tuple([t for t in value.terms if t[0] is not atom and t not in whole.terms])
+            return Index(rest, value.constant) + found.left * times * factor
     return value
+
+
+def _remainder(atom: Atom) -> tuple[Remainder | None, Index]:
+    """A term's remainder, and what it is multiplied with."""
+    if type(atom) is Remainder:
+        return atom, _ONE
+    if type(atom) is Product:
+        for place, factor in enumerate(atom.factors):
+            if type(factor) is Remainder:
+                others = atom.factors[:place] + atom.factors[place + 1 :]
+                return factor, _product(list(others))
+    return None, _ONE
 
 
 def index(value: Index | Atom | int) -> Index:
@@ -353,6 +372,7 @@ def index(value: Index | Atom | int) -> Index:
 
 _SMALL: dict[int, Index] = {}
 _SMALL.update({n: Index((), n) for n in range(-8, 1025)})
+_ONE = _SMALL[1]
 
 
 def minimum(a: Index | int, b: Index | int) -> Index:

@@ -196,6 +196,11 @@ def test_equality_is_by_structure_and_not_by_order() -> None:
         (lambda i, j, n, m: (i * 256 + j % 256) % 32768 % 256, lambda i, j, n, m: j % 256),
         (lambda i, j, n, m: (i * 12 + 9) % 30, lambda i, j, n, m: (i * 4 + 3) % 10 * 3),
         (lambda i, j, n, m: j - j, lambda i, j, n, m: index(0)),
+        # What is divided by sizes of data and put together again: rows of flattened batches.
+        (lambda i, j, n, m: i // (n * 64) * n * 64 + i % (n * 64), lambda i, j, n, m: i),
+        (lambda i, j, n, m: i % m * n + i // m * m * n + 3, lambda i, j, n, m: i * n + 3),
+        (lambda i, j, n, m: i % (n + 1) * 2 + i // (n + 1) * (n * 2 + 2), lambda i, j, n, m: i * 2),
+        (lambda i, j, n, m: j % 7 * 5 + j // 7 * 35, lambda i, j, n, m: j * 5),
     ],
 )
 def test_what_simplifies(made: Any, expected: Any) -> None:
@@ -209,6 +214,9 @@ def test_what_must_not_simplify() -> None:
     n, i = Symbol("n"), Var("i", 9)
     assert (index(i) // 8).terms == ((Quotient(index(i), index(8)), 1),)
     assert (index(i) % 8).terms == ((Remainder(index(i), index(8)), 1),)
+    apart = index(i) // 7 * 42 + index(i) % 7 * 5
+    assert len(apart.terms) == 2
+    assert apart.evaluate(lambda atom: 8) == 47
     assert minimum(i, index(n)).terms == ((Minimum(index(i), index(n)), 1),)
     assert not is_below(index(i), index(n))
     assert not is_at_most(index(i) * n, index(n) * 7)
