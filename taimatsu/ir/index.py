@@ -328,34 +328,22 @@ class Index:
 
 def _rejoined(value: Index) -> Index:
     """``k * right * (left // right) + k * (left % right)`` as ``k * left``."""
-    factors: dict[Atom, int] | None = None
     for atom, factor in value.terms:
-        kind = type(atom)
-        if kind is not Remainder and kind is not Product:
-            continue
-        found, times = _remainder(atom)
-        if found is None:
-            continue
-        if factors is None:
+        for found, times in _remainders(atom):
             factors = dict(value.terms)
-        by = found.right * times * factor
-        whole = index(Quotient(found.left, found.right)) * by
-        if all(factors.get(a) == f for a, f in whole.terms):
-            rest = tuple([t for t in value.terms if t[0] is not atom and t not in whole.terms])
-            return Index(rest, value.constant) + found.left * times * factor
+            whole = index(Quotient(found.left, found.right)) * (found.right * times * factor)
+            if all(factors.get(a) == f for a, f in whole.terms):
+                rest = tuple([t for t in value.terms if t[0] is not atom and t not in whole.terms])
+                return Index(rest, value.constant) + found.left * times * factor
     return value
 
 
-def _remainder(atom: Atom) -> tuple[Remainder | None, Index]:
-    """A term's remainder, and what it is multiplied with."""
-    if type(atom) is Remainder:
-        return atom, _ONE
-    if type(atom) is Product:
-        for place, factor in enumerate(atom.factors):
-            if type(factor) is Remainder:
-                others = atom.factors[:place] + atom.factors[place + 1 :]
-                return factor, _product(list(others))
-    return None, _ONE
+def _remainders(atom: Atom) -> Iterator[tuple[Remainder, Index]]:
+    """The remainders in a term, and what each is multiplied with."""
+    factors = atom.factors if type(atom) is Product else (atom,)
+    for place, factor in enumerate(factors):
+        if type(factor) is Remainder:
+            yield factor, _product([*factors[:place], *factors[place + 1 :]])
 
 
 def index(value: Index | Atom | int) -> Index:
@@ -372,7 +360,6 @@ def index(value: Index | Atom | int) -> Index:
 
 _SMALL: dict[int, Index] = {}
 _SMALL.update({n: Index((), n) for n in range(-8, 1025)})
-_ONE = _SMALL[1]
 
 
 def minimum(a: Index | int, b: Index | int) -> Index:
@@ -438,8 +425,8 @@ def is_below(value: Index, limit: Index | int) -> bool:
 def _greatest(value: Index) -> Index:
     """An index that is never less, in which fewer variables and quotients stand.
 
-    Variables are at their last iteration where that makes the value greatest, inner ones (whose
-    extents depend on others) first; a quotient by a number is bounded by what it divides.
+    Variables are at their last iteration where that makes the value greatest, inner ones first
+    (whose extents depend on others); a quotient by a number is bounded by what it divides.
     """
     for _ in range(_ROUNDS):
         total = index(value.constant)
@@ -456,24 +443,17 @@ _ROUNDS = 4  # extents that depend on variables, in loops that deep
 
 def _greatest_term(atom: Atom, factor: int) -> Index:
     kind = type(atom)
-    bound: Index
     if kind is Var and factor > 0:
-        bound = (atom.extent - 1) * factor
-        return bound
-    if kind is Product and factor > 0 and _is_product_of_extents(atom):
+        return index(atom.extent - 1) * factor
+    if kind is Product and factor > 0 and all(type(f) in (Var, Symbol) for f in atom.factors):
+        # It grows with each of its variables.
         return _replaced(atom, {f: f.extent - 1 for f in atom.factors if type(f) is Var}) * factor
     if kind is Quotient and atom.right.is_constant:
-        by = atom.right.constant
+        by: int = atom.right.constant
         if by > 0 and factor % by == 0:
             # left - (by - 1) <= by * quotient <= left
-            bound = (atom.left if factor > 0 else atom.left - (by - 1)) * (factor // by)
-            return bound
+            return index(atom.left if factor > 0 else atom.left - (by - 1)) * (factor // by)
     return Index(((atom, factor),), 0)
-
-
-def _is_product_of_extents(product: Product) -> bool:
-    """Whether the product grows with each of its variables."""
-    return all(type(f) is Var or type(f) is Symbol for f in product.factors)
 
 
 def _atom_bounds(atom: Atom) -> Range:
@@ -557,14 +537,16 @@ def _divide_symbolic(value: Index, divisor: Index) -> tuple[Index, Index]:
                 break
         else:
             if factor % times == 0:
-                whole += (_product(left) if left else index(1)) * (factor // times)
+                whole += _product(left) * (factor // times)
                 continue
         rest += Index(((atom, factor),), 0)
     return whole, rest
 
 
 def _product(atoms: list[Atom]) -> Index:
-    """The product of atoms as an index."""
+    """The product of atoms as an index; 1 of none."""
+    if not atoms:
+        return index(1)
     flat: list[Atom] = []
     for atom in atoms:
         flat.extend(atom.factors if type(atom) is Product else (atom,))
@@ -613,8 +595,6 @@ def _evaluated(atom: Atom, values: Callable[[Atom], int]) -> int:
         return total
     left: int = atom.left.evaluate(values)
     right: int = atom.right.evaluate(values)
-    if kind is Quotient:
-        return left // right
-    if kind is Remainder:
-        return left % right
-    return min(left, right)
+    if kind is Minimum:
+        return min(left, right)
+    return left // right if kind is Quotient else left % right

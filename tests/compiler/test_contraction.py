@@ -16,6 +16,7 @@ from taimatsu.compiler.schedule.contraction_plan import Plan, plan
 from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression
 from taimatsu.ir.index import Index, Symbol, index
+from taimatsu.ir.loops import Transpose, statements
 from taimatsu.ir.stage_interpreter import evaluate, numpy_dtype
 from taimatsu.ir.stages import Cell, Stage
 from taimatsu.ir.target import Target
@@ -534,6 +535,27 @@ def test_channels_of_windows_are_packed_where_steps_are_far():
         images = [x for x in launches if next(iter(case.windows)) in x.memory]
         assert [x.kernel.name for x in images] == ["pack"]
         check(case)
+
+
+@pytest.mark.parametrize("sizes", [(128, 200, 300), (100, 333, 500)])
+def test_results_across_the_vectors_are_turned_in_registers(sizes):
+    """Vectors along the rows of a small batch, results that follow one another along the other
+    axis: no number is stored on its own.
+    """
+    maker = Maker()
+    rows, columns, terms = sizes
+    out = matmul(maker, [], maker.symbol("s0", rows), columns, terms, (False, True))
+    bias = maker.window([columns])
+    added = maker.builder.map(
+        out.shape, "float32", lambda *i: maker.builder.max(out[i] + bias[i[1]], 0.0)
+    )
+    case = maker.case([out, added], [out, added])
+    layouts = {s: ordered_layout(s.shape, s.order) for s in case.group.outputs}
+    for target in (HOST, NARROW, PLAIN):
+        kernel = schedule(case.group, layouts, target)[-1].kernel
+        turns = any(type(s) is Transpose for s in statements(kernel.body))
+        assert turns == (target.lanes(4) > 1)
+        check(case, target)
 
 
 @pytest.mark.parametrize("seed", range(40))

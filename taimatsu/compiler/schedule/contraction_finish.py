@@ -74,6 +74,17 @@ def ahead(problem: Problem, lane: Var) -> dict[tuple[Buffer, Index], bool]:
     return found
 
 
+def places_of(problem: Problem) -> list[tuple[Index, int]]:
+    """The addresses of outputs, which count twice, and of what they load."""
+    found = [(output.address, 2) for output in problem.outputs]
+    seen: set[Expression] = set()
+    for output in problem.outputs:
+        for node in ex.walk(output.value, seen):
+            if node.op == "load" and node.detail[1] and type(node.detail[1][0]) is Index:
+                found.append((node.detail[1][0], 1))
+    return found
+
+
 def lanes_apart(problem: Problem, nodes: list[Expression], lane: Var) -> int:
     """How many places of outputs, and of what they load (``nodes``), have lanes that are steps
     from data apart: each lane's address is computed by itself.

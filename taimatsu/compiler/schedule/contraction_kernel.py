@@ -8,7 +8,6 @@ variables.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from math import gcd, prod
 
 from taimatsu.compiler.schedule.contraction_finish import (
@@ -20,109 +19,24 @@ from taimatsu.compiler.schedule.contraction_finish import (
 )
 from taimatsu.compiler.schedule.contraction_plan import Plan, count
 from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint
+from taimatsu.compiler.schedule.contraction_region import Region
+from taimatsu.compiler.schedule.contraction_stretches import (
+    Stretch,
+    counted_loop,
+    lane_stretches,
+    row_stretches,
+)
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import FLOATS, Expression
-from taimatsu.ir.index import Index, Var, ceil_div, index, minimum
+from taimatsu.ir.index import Index, Var, index, minimum
 from taimatsu.ir.loops import Allocate, Buffer, Loop, Prefetch, Statement, Store
 
 UNROLLED = 252  # multiply-adds of a body up to which short inner loops are written out
-ZERO = index(0)
 SOON = 64  # steps of a reduction that give memory no time to answer meanwhile
 FINISHED = 400  # operations to finish a tile up to which they are written out
 # They stand for the numbers of panels in addresses of packed operands: along the lane axis, and
 # along an axis of rows.
 PANEL, ROW_PANEL = Var("panel", 1), Var("panel", 1)
-
-
-@dataclass(eq=False)
-class Stretch:
-    """A run of equal tiles along an axis.
-
-    Attributes:
-        var: the loop over them; None where there is one.
-        start: the first element of a tile.
-        size: elements of a tile; along the lane axis vectors.
-        tail: along the lane axis: how many lanes of the last vector are used, None for all.
-        panel: the number of the panel it belongs to.
-    """
-
-    var: Var | None
-    start: Index
-    size: int
-    tail: Index | None = None
-    panel: Index = ZERO
-
-    def loop(self, body: Iterable[Statement]) -> list[Statement]:
-        if self.var is None:
-            return list(body)
-        return [Loop(self.var, "serial", body)]
-
-
-def _counted(name: str, times: Index) -> tuple[Var | None, Index] | None:
-    """A loop's variable, and its value; None where it never runs."""
-    if times.is_constant and times.constant <= 0:
-        return None
-    if times == 1:
-        return None, index(0)
-    var = Var(name, times)
-    return var, index(var)
-
-
-def row_stretches(axis: Var, start: Index, extent: Index, factor: int) -> list[Stretch]:
-    """Tiles of ``factor`` elements that cover ``extent`` from ``start``, then smaller ones."""
-    found: list[Stretch] = []
-
-    def add(suffix: str, times: Index, begin: Index, size: int) -> None:
-        counted = _counted(f"{axis.name}{suffix}", times)
-        if counted is not None:
-            panel = first + (counted[1] if size == factor else extent // factor)
-            found.append(Stretch(counted[0], begin + counted[1] * size, size, None, panel))
-
-    first = start // factor
-    add("t", extent // factor, start, factor)
-    whole = axis.extent
-    if not whole.terms:
-        rest = whole.constant % factor
-        if rest:
-            add("r", extent % factor // rest, start + extent // factor * factor, rest)
-        return found
-    size = 1
-    while size * 2 < factor:
-        size *= 2
-    left, begin = extent % factor, start + extent // factor * factor
-    while factor > 1 and size:
-        add(f"r{size}", left // size, begin, size)
-        begin, left, size = begin + left // size * size, left % size, size // 2
-    return found
-
-
-def lane_stretches(
-    axis: Var, start: Index, extent: Index, vectors: int, lanes: int
-) -> list[Stretch]:
-    """Panels of ``vectors`` vectors, then what is left: one smaller panel, or vector by vector."""
-    found: list[Stretch] = []
-    width = vectors * lanes
-    counted = _counted(f"{axis.name}p", extent // width)
-    if counted is not None:
-        begin = start + counted[1] * width
-        found.append(Stretch(counted[0], begin, vectors, None, start // width + counted[1]))
-    begin = start + extent // width * width
-    panel = start // width + extent // width
-    whole = axis.extent
-    if not whole.terms:
-        rest = whole.constant % width
-        counted = _counted(f"{axis.name}q", extent % width // rest) if rest else None
-        if counted is not None:
-            size = -(-rest // lanes)
-            tail = index(rest - (size - 1) * lanes) if rest % lanes else None
-            found.append(Stretch(counted[0], begin, size, tail, panel))
-        return found
-    left = extent % width
-    counted = _counted(f"{axis.name}q", ceil_div(left, lanes))
-    if counted is not None:
-        at = counted[1] * lanes
-        found.append(Stretch(counted[0], begin + at, 1, minimum(lanes, left - at), panel))
-    return found
 
 
 def panel_of(chosen: Plan, axis: Var) -> Var:
@@ -174,6 +88,7 @@ class ContractionWriter:
         self.tile_class: type[Tile] = Tile
         # Of sums that are made in stages: whether one begins (False) or goes on (True).
         self.goes_on: bool | None = None
+        self.region: Region | None = None
         self._vars = 0
 
     def body(self) -> list[Statement]:
@@ -194,8 +109,12 @@ class ContractionWriter:
             v: cut(v.extent, block, p)
             for (v, block), p in zip(chosen.blocks.items(), parts, strict=True)
         }
+        if chosen.finish is not None:
+            self.region = Region(self, blocks, chosen.finish)
         if not chosen.stages:
             tiles = self._tiles(list(chosen.loops), blocks, {}, {})
+            if self.region is not None:
+                tiles = self.region.around(tiles)
             return [Loop(chunks.var, "parallel", tiles)]
         self.goes_on = False
         begin = self._tiles(list(chosen.loops), blocks, {}, {})
@@ -278,6 +197,11 @@ class Tile:
             self.position[panel_of(chosen, axis)] = tile[axis].panel
         shape = [*[v.extent for v in self.rows.values()], index(self.vectors)]
         self.sums = Buffer("sums", writer.dtype, shape, "register", lanes=chosen.lanes)
+
+    @property
+    def lane_start(self) -> Index:
+        """The first element along the lane axis."""
+        return index(0) if self.lane_run is None else self.lane_run.start
 
     # -- loops over the tile ---------------------------------------------------------------
 
@@ -385,7 +309,7 @@ class Tile:
         begin, extent = self.writer.terms[axis]
         lanes = self.plan.lanes
         made: list[Statement] = []
-        counted = _counted(axis.name, extent // lanes)
+        counted = counted_loop(axis.name, extent // lanes)
         if counted is not None:
             lane = self.writer.fresh("l", lanes)
             where = {**at, axis: begin + counted[1] * lanes + lane}
@@ -523,6 +447,8 @@ class Tile:
     def finish(self) -> list[Statement]:
         """Stores partial sums, or the outputs."""
         across = self.plan.across
+        if self.writer.region is not None:
+            return self.writer.region.put(self)
         if self._is_heavy():
             return self._finish_by_rows()
 
@@ -540,6 +466,8 @@ class Tile:
 
     def ahead(self) -> list[Statement]:
         """Asks memory for what the outputs will need, so that it arrives during the reduction."""
+        if self.writer.region is not None:
+            return []
         if not self._is_heavy() or prod([hint(v.extent) for v in self.plan.order]) < SOON:
             return []
         number = self.writer.fresh("c", self.vectors)

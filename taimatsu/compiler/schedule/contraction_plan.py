@@ -20,6 +20,11 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint
+from taimatsu.compiler.schedule.contraction_region import (
+    axis_to_finish_along,
+    follows,
+    outer_axes,
+)
 from taimatsu.ir.expression import SIZES, walk
 from taimatsu.ir.index import Index, Var, index
 from taimatsu.ir.target import Target
@@ -29,6 +34,7 @@ LATENCY = 4.0  # cycles of a multiply-add
 LOADS = 2.0  # loads in a cycle, and multiply-adds
 GATHERED = 1.0  # cycles for each number that is loaded on its own into a vector
 SCATTERED = 1.0  # cycles to store a number on its own
+TURNED = 0.5  # the same where a tile has many rows of them, which are turned in registers
 PACK_COPY = 0.25  # cycles to pack an element that follows others, in the second cache; 1 beyond
 FAR_BYTES = 2048  # steps of so many bytes are not foreseen, and soon on pages of their own,
 FAR = 8.0  # which costs so many cycles each
@@ -44,6 +50,7 @@ LONG_SUM = 1024  # terms after which a sum that is cut begins anew
 MOST_PARTIAL = 1 << 20  # bytes of a result of which each part of a cut sum has its own
 CHUNK_CYCLES = 20_000.0
 MOST_CHUNKS = 48
+REGION_SHARE = 8  # a chunk's sums take at most this part of the second cache
 TILES_TO_SHARE = 16  # fewer tiles than that are too few for many cores
 Size = Callable[[Index], int]
 Cut = tuple[Var, int]  # an axis of the reduction, and how many of its elements make a part
@@ -70,6 +77,8 @@ class Plan:
         stages: of a cut sum, how many elements of the reduction's outer axes are summed before the
             next tile's turn comes, so that what tiles share stays in the first cache.
         cycles: the estimate.
+        finish: the axis along which a chunk's outputs are made of its sums, all at once; None where
+            each tile makes its own.
     """
 
     lane: Var
@@ -84,6 +93,7 @@ class Plan:
     split: Cut | None = None
     stages: dict[Var, int] = field(default_factory=dict)
     cycles: float = 0.0
+    finish: Var | None = None
 
     def step(self, axis: Var) -> int:
         """Elements of a tile along an axis of the result."""
@@ -104,6 +114,7 @@ def plan(problem: Problem, target: Target, parts: Cut | None) -> Plan:
     chosen.split = parts
     if chosen.split is not None:
         chosen.stages = _stages(problem, chosen, target)
+    chosen.finish = axis_to_finish_along(problem, chosen)
     _loops(problem, chosen)
     _chunks(problem, chosen, target)
     return chosen
@@ -191,6 +202,7 @@ class _Search:
         self.contiguous = [
             {v for v in problem.axes if _step(o.address, v) == 1} for o in problem.outputs
         ]
+        self.follows = {v: follows(problem, v) for v in problem.axes}
 
     def best(self, mode: tuple[bool, Var | None] | None) -> Plan:
         """The best plan; of the given kind, if one is given."""
@@ -365,8 +377,14 @@ class _Search:
     def _storing(self, lane: Var, factors: dict[Var, int]) -> float:
         """Cycles to finish and store a vector."""
         cost = self.work / 2
+        finish = lane
+        if self.lanes > 1 and not self.problem.pools:
+            best = max(self.follows, key=lambda v: self.follows[v])
+            if self.follows[best] > self.follows[lane]:  # a chunk's outputs are made together
+                cost += self.lanes * (TURNED if best in factors else SCATTERED)
+                finish = best
         for contiguous in self.contiguous:
-            if lane in contiguous:
+            if finish in contiguous:
                 cost += 1.5
             elif any(v in contiguous for v in factors):
                 cost += SCATTERED * self.lanes  # the next row's elements are on the same lines
@@ -505,9 +523,13 @@ def _chunks(problem: Problem, chosen: Plan, target: Target) -> None:
         wanted = -(-min(wanted, TILES_TO_SHARE) // max(1, -(-hint(axis.extent) // block)))
     blocks = {v: -(-hint(v.extent) // chosen.step(v)) for v in chosen.loops}  # in tiles
     _fit_cache(problem, chosen, blocks, target)
+    axes = _by_use(problem, chosen)
+    if chosen.finish is not None:
+        axes = [*outer_axes(problem, chosen.finish), chosen.finish]
+        _fit_region(problem, chosen, axes, blocks, target)
     for axis, block in blocks.items():
         wanted = -(-wanted // -(-hint(axis.extent) // (block * chosen.step(axis))))
-    for axis in _by_use(problem, chosen):
+    for axis in axes:
         if wanted <= 1:
             break
         cuts = min(blocks[axis], wanted)
@@ -559,6 +581,18 @@ def _fit_cache(problem: Problem, chosen: Plan, blocks: dict[Var, int], target: T
             cuts = min(blocks[axis], -(-int(size) // (target.l2_bytes // 2)))
             size /= cuts
             blocks[axis] = -(-blocks[axis] // cuts)
+
+
+def _fit_region(
+    problem: Problem, chosen: Plan, axes: list[Var], blocks: dict[Var, int], target: Target
+) -> None:
+    """Makes blocks (in tiles) so small that a chunk's sums stay in the second cache. The axis that
+    outputs follow is the last to be cut.
+    """
+    for axis in axes:
+        size = prod([b * chosen.step(v) for v, b in blocks.items()]) * SIZES[problem.dtype]
+        fitting = blocks[axis] * target.l2_bytes // (size * REGION_SHARE)
+        blocks[axis] = max(1, min(fitting, blocks[axis]))
 
 
 def count(extent: Index, block: int) -> Index:
