@@ -558,6 +558,25 @@ def test_results_across_the_vectors_are_turned_in_registers(sizes):
         check(case, target)
 
 
+def test_small_windows_are_finished_as_one_run():
+    """Gradients of filters: the three taps of a row are no vector, but channels and taps follow one
+    another.
+    """
+    maker = Maker()
+    sizes = Convolution(3, 1, 50, 70, (5, 6), (3, 3))
+    grad = weight_gradient(maker, sizes, True, maker.symbol("s0", 3))
+    weight = maker.window(grad.shape)
+    new = maker.builder.map(grad.shape, "float32", lambda *i: weight[i] - grad[i] * 0.1)
+    case = maker.case([grad, new], [grad, new])
+    layouts = {s: ordered_layout(s.shape, s.order) for s in case.group.outputs}
+    problem, parts = prepared(case.group, layouts, HOST)
+    chosen = plan(problem, HOST, parts)
+    if HOST.lanes(4) > 4 and chosen.split is None:
+        assert [v.extent for v in chosen.finish[-3:]] == [50, 3, 3]
+    for target in (HOST, NARROW, PLAIN):
+        check(case, target)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_random_products(seed):
     """Shapes, layouts, symbols and outputs drawn at random."""

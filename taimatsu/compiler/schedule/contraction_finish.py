@@ -75,13 +75,17 @@ def ahead(problem: Problem, lane: Var) -> dict[tuple[Buffer, Index], bool]:
 
 
 def places_of(problem: Problem) -> list[tuple[Index, int]]:
-    """The addresses of outputs, which count twice, and of what they load."""
+    """The addresses of outputs, which count twice, of what they load, and the indices that they
+    compute with, which do not count.
+    """
     found = [(output.address, 2) for output in problem.outputs]
     seen: set[Expression] = set()
     for output in problem.outputs:
         for node in ex.walk(output.value, seen):
             if node.op == "load" and node.detail[1] and type(node.detail[1][0]) is Index:
                 found.append((node.detail[1][0], 1))
+            elif node.op == "index":
+                found.append((node.detail, 0))
     return found
 
 

@@ -109,7 +109,7 @@ class ContractionWriter:
             v: cut(v.extent, block, p)
             for (v, block), p in zip(chosen.blocks.items(), parts, strict=True)
         }
-        if chosen.finish is not None:
+        if chosen.finish:
             self.region = Region(self, blocks, chosen.finish)
         if not chosen.stages:
             tiles = self._tiles(list(chosen.loops), blocks, {}, {})

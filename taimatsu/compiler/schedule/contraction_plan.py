@@ -21,9 +21,8 @@ from typing import NamedTuple
 
 from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint
 from taimatsu.compiler.schedule.contraction_region import (
-    axis_to_finish_along,
-    follows,
     outer_axes,
+    run_to_finish_along,
 )
 from taimatsu.ir.expression import SIZES, walk
 from taimatsu.ir.index import Index, Var, index
@@ -77,7 +76,7 @@ class Plan:
         stages: of a cut sum, how many elements of the reduction's outer axes are summed before the
             next tile's turn comes, so that what tiles share stays in the first cache.
         cycles: the estimate.
-        finish: the axis along which a chunk's outputs are made of its sums, all at once; None where
+        finish: the axes along which a chunk's outputs are made of its sums, all at once; () where
             each tile makes its own.
     """
 
@@ -93,7 +92,7 @@ class Plan:
     split: Cut | None = None
     stages: dict[Var, int] = field(default_factory=dict)
     cycles: float = 0.0
-    finish: Var | None = None
+    finish: tuple[Var, ...] = ()
 
     def step(self, axis: Var) -> int:
         """Elements of a tile along an axis of the result."""
@@ -114,7 +113,8 @@ def plan(problem: Problem, target: Target, parts: Cut | None) -> Plan:
     chosen.split = parts
     if chosen.split is not None:
         chosen.stages = _stages(problem, chosen, target)
-    chosen.finish = axis_to_finish_along(problem, chosen)
+    if not chosen.across and chosen.split is None:
+        chosen.finish = run_to_finish_along(problem, chosen.lane, chosen.lanes)
     _loops(problem, chosen)
     _chunks(problem, chosen, target)
     return chosen
@@ -202,7 +202,7 @@ class _Search:
         self.contiguous = [
             {v for v in problem.axes if _step(o.address, v) == 1} for o in problem.outputs
         ]
-        self.follows = {v: follows(problem, v) for v in problem.axes}
+        self.runs = {v: run_to_finish_along(problem, v, lanes) for v in problem.axes}
 
     def best(self, mode: tuple[bool, Var | None] | None) -> Plan:
         """The best plan; of the given kind, if one is given."""
@@ -378,11 +378,9 @@ class _Search:
         """Cycles to finish and store a vector."""
         cost = self.work / 2
         finish = lane
-        if self.lanes > 1 and not self.problem.pools:
-            best = max(self.follows, key=lambda v: self.follows[v])
-            if self.follows[best] > self.follows[lane]:  # a chunk's outputs are made together
-                cost += self.lanes * (TURNED if best in factors else SCATTERED)
-                finish = best
+        if self.runs[lane]:  # a chunk's outputs are made together
+            finish = self.runs[lane][-1]
+            cost += self.lanes * (TURNED if finish in factors else SCATTERED)
         for contiguous in self.contiguous:
             if finish in contiguous:
                 cost += 1.5
@@ -524,8 +522,8 @@ def _chunks(problem: Problem, chosen: Plan, target: Target) -> None:
     blocks = {v: -(-hint(v.extent) // chosen.step(v)) for v in chosen.loops}  # in tiles
     _fit_cache(problem, chosen, blocks, target)
     axes = _by_use(problem, chosen)
-    if chosen.finish is not None:
-        axes = [*outer_axes(problem, chosen.finish), chosen.finish]
+    if chosen.finish:
+        axes = [*outer_axes(problem, chosen.finish), chosen.finish[0]]
         _fit_region(problem, chosen, axes, blocks, target)
     for axis, block in blocks.items():
         wanted = -(-wanted // -(-hint(axis.extent) // (block * chosen.step(axis))))
@@ -586,9 +584,10 @@ def _fit_cache(problem: Problem, chosen: Plan, blocks: dict[Var, int], target: T
 def _fit_region(
     problem: Problem, chosen: Plan, axes: list[Var], blocks: dict[Var, int], target: Target
 ) -> None:
-    """Makes blocks (in tiles) so small that a chunk's sums stay in the second cache. The axis that
-    outputs follow is the last to be cut.
+    """Makes blocks (in tiles) so small that a chunk's sums stay in the second cache. The outermost
+    axis of the run that outputs follow is the last to be cut, its others are not.
     """
+    blocks.update({v: -(-hint(v.extent) // chosen.step(v)) for v in chosen.finish[1:]})
     for axis in axes:
         size = prod([b * chosen.step(v) for v, b in blocks.items()]) * SIZES[problem.dtype]
         fitting = blocks[axis] * target.l2_bytes // (size * REGION_SHARE)

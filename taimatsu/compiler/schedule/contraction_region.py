@@ -8,10 +8,12 @@ done with them follows for the whole chunk, row by row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING
 
 from taimatsu.compiler.schedule.contraction_finish import Position, finished, places_of
-from taimatsu.compiler.schedule.contraction_problem import Problem
+from taimatsu.compiler.schedule.contraction_problem import Problem, hint
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import SIZES
 from taimatsu.ir.index import Index, Var, index
@@ -19,31 +21,60 @@ from taimatsu.ir.loops import Allocate, Buffer, Loop, Statement, Store, Transpos
 
 if TYPE_CHECKING:
     from taimatsu.compiler.schedule.contraction_kernel import ContractionWriter, Tile
-    from taimatsu.compiler.schedule.contraction_plan import Plan
 
 LEAST_TURNED = 4  # rows of a tile that are turned in registers; fewer are stored one by one
 CROWDED_BYTES = 1024  # rows so far apart (or a multiple of it) compete for places in the cache
 
 
-def follows(problem: Problem, axis: Var) -> int:
-    """How many of the outputs' places (twice each) and of what they read follow an axis."""
-    return sum(weight for where, weight in places_of(problem) if _is_step(where, axis))
+def run_to_finish_along(problem: Problem, lane: Var, lanes: int) -> tuple[Var, ...]:
+    """The axes, outermost first, that the outputs follow in memory one number after the other, if
+    they do not follow the lane axis: () where each tile finishes its own sums.
+    """
+    if lanes == 1 or problem.pools:
+        return ()
+    places = places_of(problem)
+    weights = {
+        axis: sum(weight for where, weight in places if _step(where, axis) == 1)
+        for axis in problem.axes
+    }
+    last = max(problem.axes, key=lambda v: (weights[v], v is lane))
+    if weights[last] <= weights[lane]:
+        return ()
+    run = _run(problem, [where for where, _ in places], last, lane)
+    length = prod([hint(v.extent) for v in run])
+    return tuple(run) if 2 * length >= lanes else ()
 
 
-def _is_step(where: Index, axis: Var) -> bool:
+def _run(problem: Problem, places: list[Index], last: Var, lane: Var) -> list[Var]:
+    """The axes that can be gone over as one with the last: all places step through them as one. The
+    lane axis, whose tiles may reach past its end, is the outermost then.
+    """
+    run, pitch = [last], last.extent
+    while run[0] is not lane and pitch.is_constant and not problem.checks:
+        steps = {_step(where, last) for where in places}
+        if None in steps:
+            break
+        found = next(
+            (
+                axis
+                for axis in problem.axes
+                if axis not in run
+                and all(_step(where, axis) == _step(where, last) * pitch for where in places)  # type: ignore[operator, arg-type]
+            ),
+            None,
+        )
+        if found is None:
+            break
+        run.insert(0, found)
+        pitch = pitch * found.extent
+    return run
+
+
+def _step(where: Index, axis: Var) -> Index | None:
     try:
-        return where.stride(axis) == 1
+        return where.stride(axis)
     except ValueError:
-        return False
-
-
-def axis_to_finish_along(problem: Problem, chosen: Plan) -> Var | None:
-    """The axis that a chunk's outputs follow in memory; None where each tile finishes its own."""
-    if chosen.lanes == 1 or chosen.across or chosen.split is not None or problem.pools:
         return None
-    lane = chosen.lane
-    best = max(problem.axes, key=lambda v: (follows(problem, v), v is lane))
-    return best if follows(problem, best) > follows(problem, lane) else None
 
 
 class Region:
@@ -55,17 +86,19 @@ class Region:
     """
 
     def __init__(
-        self, writer: ContractionWriter, blocks: dict[Var, tuple[Index, Index]], along: Var
+        self, writer: ContractionWriter, blocks: dict[Var, tuple[Index, Index]], run: Sequence[Var]
     ) -> None:
         self.problem = writer.problem
         self.plan = writer.plan
-        self.along = along
-        self.order = outer_axes(self.problem, along)
+        self.run = run
+        self.along = run[-1]
+        self.order = outer_axes(self.problem, run)
         self.begins = {v: begin for v, (begin, _) in blocks.items()}
         self.lengths = {v: length for v, (_, length) in blocks.items()}
         shape = [index(self.plan.blocks[v]) for v in self.order]
-        width = self.plan.blocks[along]
-        if along is not self.plan.lane and width * SIZES[writer.dtype] % CROWDED_BYTES == 0:
+        self.pitch = prod([v.extent.constant for v in run[1:]])  # of the run's outermost axis
+        width = self.plan.blocks[run[0]] * self.pitch
+        if run[0] is not self.plan.lane and width * SIZES[writer.dtype] % CROWDED_BYTES == 0:
             width += self.plan.lanes
         self.buffer = Buffer("region", writer.dtype, [*shape, index(width)], "scratch")
 
@@ -74,7 +107,10 @@ class Region:
         return [Allocate(self.buffer, [*tiles, *self._finish()])]
 
     def _place(self, here: Position) -> list[Index]:
-        return [index(here[v]) - self.begins[v] for v in (*self.order, self.along)]
+        within = index(0)
+        for axis in self.run:
+            within = within * axis.extent + (index(here[axis]) - self.begins[axis])
+        return [*[index(here[v]) - self.begins[v] for v in self.order], within]
 
     # -- a tile's sums ---------------------------------------------------------------------
 
@@ -123,13 +159,18 @@ class Region:
 
     def _finish(self) -> list[Statement]:
         """Goes over the chunk's elements in the order of memory."""
-        lane = Var("e", self.lengths[self.along])
+        lane = Var("e", self.lengths[self.run[0]] * self.pitch)
         rows = [Var(f"{v.name}f", self.lengths[v]) for v in self.order]
-        at = [*[index(0) if v.extent == 1 else index(v) for v in rows], index(lane)]
+        at = [index(0) if v.extent == 1 else index(v) for v in rows]
         here: Position = {
-            axis: self.begins[axis] + step
-            for axis, step in zip((*self.order, self.along), at, strict=True)
+            axis: self.begins[axis] + step for axis, step in zip(self.order, at, strict=True)
         }
+        left = index(lane)
+        for axis in reversed(self.run[1:]):
+            here[axis] = left % axis.extent
+            left = left // axis.extent
+        here[self.run[0]] = self.begins[self.run[0]] + left
+        at.append(index(lane))
         each = finished(self.problem, ex.load(self.buffer, at), here, self.plan.lanes)
         body: list[Statement] = [Loop(lane, "vector", each, width=self.plan.lanes)]
         for var in reversed(rows):
@@ -138,17 +179,15 @@ class Region:
         return body
 
 
-def outer_axes(problem: Problem, along: Var) -> list[Var]:
-    """The axes but one, in the order in which the first output lies in memory."""
+def outer_axes(problem: Problem, run: Sequence[Var]) -> list[Var]:
+    """The axes out of a run, in the order in which the first output lies in memory."""
     address = problem.outputs[0].address
 
     def far(axis: Var) -> int:
-        try:
-            return abs(address.stride(axis).hint())
-        except ValueError:
-            return 0
+        step = _step(address, axis)
+        return 0 if step is None else abs(step.hint())
 
-    return sorted([v for v in problem.axes if v is not along], key=far, reverse=True)
+    return sorted([v for v in problem.axes if v not in run], key=far, reverse=True)
 
 
 def _unrolled(variables: list[Var], body: list[Statement]) -> list[Statement]:
