@@ -131,13 +131,13 @@ def soft_point(recording: Any) -> None:
     """
     state = recording.state
     if _outline(state) in _launched:
-        recording.run()
+        recording.run(background=True)
         return
     if recording.soft is not None and recording.soft is not state:
         if len(_launched) >= OUTLINES:
             _launched.clear()
         _launched.add(_outline(recording.soft))
-        recording.run()
+        recording.run(background=True)
         return
     recording.soft = state
 

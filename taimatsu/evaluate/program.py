@@ -38,7 +38,7 @@ from taimatsu.storage import OWN_MEMORY, finish, take_off, window
 
 OWN_MEMORY.add(Mapping)
 
-WORTH_FLYING = 100e-6  # seconds of work from which on waking another thread pays
+WORTH_FLYING = 50e-6  # seconds of work from which on waking another thread pays
 ARENA = -1  # the source of addresses in the arena
 BYTES = np.dtype(np.uint8)
 _Byte = ctypes.c_char  # by its from_buffer an address is found in a quarter of NumPy's time
