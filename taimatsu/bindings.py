@@ -48,11 +48,13 @@ _INPLACE_FUNCTIONS = {
 _INPLACE_VIEWS = ("squeeze", "unsqueeze", "t", "transpose", "swapaxes", "swapdims", "as_strided")
 _COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 _UNARY = {"neg": "neg", "pos": "positive", "abs": "abs", "invert": "bitwise_not"}
-_OPERANDS = (recorder.TensorBase, int, float, complex, bool, np.generic, recorder.Number)
+_OPERANDS = (int, float, complex, bool, np.generic, recorder.Number)
 
 
 def _operand(given: Any) -> Any:
     """Something a tensor can be combined with, or NotImplemented."""
+    if isinstance(given, recorder.TensorBase):
+        return given
     if isinstance(given, np.generic):
         return given.item()
     if isinstance(given, np.ndarray):
