@@ -48,11 +48,13 @@ _INPLACE_FUNCTIONS = {
 _INPLACE_VIEWS = ("squeeze", "unsqueeze", "t", "transpose", "swapaxes", "swapdims", "as_strided")
 _COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 _UNARY = {"neg": "neg", "pos": "positive", "abs": "abs", "invert": "bitwise_not"}
-_OPERANDS = (recorder.TensorBase, int, float, complex, bool, np.generic, recorder.Number)
+_OPERANDS = (int, float, complex, bool, np.generic, recorder.Number)
 
 
 def _operand(given: Any) -> Any:
     """Something a tensor can be combined with, or NotImplemented."""
+    if isinstance(given, recorder.TensorBase):
+        return given
     if isinstance(given, np.generic):
         return given.item()
     if isinstance(given, np.ndarray):
@@ -163,7 +165,7 @@ def _method(operation: Any) -> Callable:
     @functools.wraps(function)
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
-            return operation(self, *args, **kwargs)
+            return function(self, *args, **kwargs)
         except (AttributeError, TypeError, IndexError) as error:
             better = refusal(operation.name, function, error, (self, *args), kwargs)
             if better is None:
@@ -176,10 +178,12 @@ def _method(operation: Any) -> Callable:
 def _inplace_method(operation: Any, name: str) -> Callable:
     """``name_``: the out-of-place form, written over the tensor."""
 
+    function = operation.function if not isinstance(operation, Operation) else operation.__call__
+
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         self._refuse_write(name)
-        recorder.refuse_overlap(self, (*args, *kwargs.values()), name)
-        return self._assign(operation(self, *args, **kwargs), name)
+        recorder.refuse_overlap(self, (*args, *kwargs.values()) if kwargs else args, name)
+        return self._assign(function(self, *args, **kwargs), name)
 
     method.__name__ = method.__qualname__ = name + "_"
     method.__doc__ = f"In-place form of ``{name}``."
@@ -196,7 +200,7 @@ def _function(operation: Any) -> Callable:
         if "out" in kwargs and not takes_out:
             return _into(operation, args, kwargs)
         try:
-            return operation(*args, **kwargs)
+            return inner(*args, **kwargs)
         except (AttributeError, TypeError, IndexError) as error:
             better = refusal(operation.name, inner, error, args, kwargs)
             if better is None:

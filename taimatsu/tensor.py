@@ -479,8 +479,10 @@ class Tensor(TensorBase):
     # -- writing in place ------------------------------------------------------------------
 
     def _refuse_write(self, name: str) -> None:
-        self._refuse_leaf_write(name)
-        recorder.refuse_repeated(self, name)
+        if self._requires_grad:
+            self._refuse_leaf_write(name)
+        if not self._meta.contiguous:
+            recorder.refuse_repeated(self, name)
 
     def _refuse_leaf_write(self, name: str) -> None:
         if recorder.local.mode == recorder.GRAD and self._requires_grad and self._tape is None:

@@ -54,18 +54,17 @@ def _reach(state: State, root: int, freed: frozenset) -> Plan | None:
 
 def leaves_of(tape: Any, plan: Plan) -> list[Any] | None:
     """The leaves that a backward gives gradients to; None if the ordinary walk must."""
-    leaves = [tape.sources[info.tid] for info in plan.ends]
-    if not all(isinstance(leaf, recorder.TensorBase) for leaf in leaves):
-        return None
-    if len({id(leaf) for leaf in leaves}) != len(leaves) or any(map(_unusual, leaves)):
-        return None
-    return leaves
-
-
-def _unusual(leaf: Any) -> bool:
-    extra = leaf._extra
-    hooked = extra is not None and bool(extra.hooks or extra.accumulated)
-    return hooked or not leaf._requires_grad
+    leaves = []
+    sources = tape.sources
+    for info in plan.ends:
+        leaf = sources[info.tid]
+        if not isinstance(leaf, recorder.TensorBase) or not leaf._requires_grad:
+            return None
+        extra = leaf._extra
+        if extra is not None and (extra.hooks or extra.accumulated):
+            return None
+        leaves.append(leaf)
+    return leaves if len(set(map(id, leaves))) == len(leaves) else None
 
 
 def as_recorded(tape: Any, ends: tuple[Info, ...], leaves: list) -> bool:
@@ -75,14 +74,18 @@ def as_recorded(tape: Any, ends: tuple[Info, ...], leaves: list) -> bool:
     """
     is_open = tape.recording is not None
     snapshots = tape.snapshots
+    items = tape.items
     for info, leaf in zip(ends, leaves, strict=True):
-        item = tape.items[info.slot]
+        item = items[info.slot]
         if (
             leaf._storage is not item
             and info.tid not in snapshots
             and (is_open or item is not None)
         ):
             return False
-        if leaf._meta.strides != info.meta.strides or leaf._meta.dtype is not info.meta.dtype:
+        described, recorded = leaf._meta, info.meta
+        if described is not recorded and (
+            described.strides != recorded.strides or described.dtype is not recorded.dtype
+        ):
             return False
-    return not is_open or not any(map(tape.snapshot_changed, snapshots))
+    return not (is_open and snapshots and any(map(tape.snapshot_changed, snapshots)))

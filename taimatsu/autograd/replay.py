@@ -96,9 +96,12 @@ def _run(
     prepare: Any = None,
 ) -> None:
     before = [None if leaf._extra is None else leaf._extra.grad for leaf in leaves]
-    if any(g is not None and g._requires_grad for g in before):
-        raise RuntimeError("a leaf's grad requires grad itself: call backward(create_graph=True)")
     old = [g for g in before if g is not None]
+    for g in old:
+        if g._requires_grad:
+            raise RuntimeError(
+                "a leaf's grad requires grad itself: call backward(create_graph=True)"
+            )
     new = [leaf for leaf, g in zip(leaves, before, strict=True) if g is None]
     given = [] if gradient is None else [gradient]
 
@@ -131,13 +134,13 @@ def soft_point(recording: Any) -> None:
     """
     state = recording.state
     if _outline(state) in _launched:
-        recording.run()
+        recording.run(background=True)
         return
     if recording.soft is not None and recording.soft is not state:
         if len(_launched) >= OUTLINES:
             _launched.clear()
         _launched.add(_outline(recording.soft))
-        recording.run()
+        recording.run(background=True)
         return
     recording.soft = state
 

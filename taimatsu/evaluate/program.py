@@ -32,13 +32,13 @@ from taimatsu.ir.stages import Item
 from taimatsu.ir.target import Target
 from taimatsu.recorder.number import plain
 from taimatsu.runtime import threads
-from taimatsu.runtime.buffers import Mapping, class_size
+from taimatsu.runtime.buffers import ALIGNMENT, Mapping, class_size
 from taimatsu.runtime.buffers import pool as memory_pool
 from taimatsu.storage import OWN_MEMORY, finish, take_off, window
 
 OWN_MEMORY.add(Mapping)
 
-WORTH_FLYING = 100e-6  # seconds of work from which on waking another thread pays
+WORTH_FLYING = 50e-6  # seconds of work from which on waking another thread pays
 ARENA = -1  # the source of addresses in the arena
 BYTES = np.dtype(np.uint8)
 _Byte = ctypes.c_char  # by its from_buffer an address is found in a quarter of NumPy's time
@@ -80,15 +80,16 @@ class _Words:
 class _Block:
     """The words of one launch, which change in place; free again when that is done."""
 
-    __slots__ = ("address", "floats", "integers", "known", "launch", "words")
+    __slots__ = ("address", "floats", "integers", "known", "launch", "roots", "words")
 
-    def __init__(self, template: Any, sources: int) -> None:
+    def __init__(self, template: Any, roots: int, moving: int) -> None:
         self.words = template.copy()
         self.address = address_of(self.words)
         flat = memoryview(self.words).cast("B")
         self.integers = flat.cast("q")
         self.floats = flat.cast("d")
-        self.known = [-1] * sources  # the addresses that its words have
+        self.roots = [-1] * roots  # the addresses that its words have: of memory,
+        self.known = [-1] * moving  # and of what lies there at an offset that came in
         self.launch: threads.Launch | None = None  # that may still read it
 
     def is_free(self) -> bool:
@@ -129,7 +130,7 @@ class Bound:
         self.plan = plan
         self.guards = tuple(guards.items())
         self.numbers = [item for item, _ in numbers]
-        self.kinds = [kind for _, kind in numbers]
+        self._kinds = [(item, kind == "float64") for item, kind in numbers]
         self._slots = list(slots)
         self._items = list(items)
         self._values = {s.name: v for s, v in symbols.items()}
@@ -142,7 +143,7 @@ class Bound:
         self.may_fail = any(isinstance(call, ReferenceCall) or call.may_fail for call in plan.calls)
         self._scratch_bytes = 0
         self.segments: list[Segment | ReferenceCall] = []
-        self._arena = self._memory(self.arena_bytes, BYTES)
+        self._arenas: dict[int, tuple[int, int, np.dtype]] = {}
         self._words = _Words()
         self._cut(functions)
         self._settle()
@@ -159,6 +160,14 @@ class Bound:
     def _memory(count: int, kind: np.dtype) -> tuple[int, int, np.dtype]:
         """What is asked of the pool for so many elements."""
         return class_size(count * kind.itemsize), count, kind
+
+    def _arena(self, threads: int) -> tuple[int, int, np.dtype]:
+        """What is asked for intermediate values, and behind them for each thread's scratch."""
+        found = self._arenas.get(threads)
+        if found is None:
+            total = self._scratch_begin + self._scratch_bytes * threads
+            found = self._arenas[threads] = self._memory(total, BYTES)
+        return found
 
     def _space_bytes(self, space: Space) -> int:
         return self.size(space.bytes)
@@ -224,10 +233,18 @@ class Bound:
         self._template = np.array(words.constants or [0], np.int64)
         self._roots = list({root: None for root, _, _ in words.sources if root != ARENA})
         places = {root: n for n, root in enumerate([ARENA, *self._roots])}
-        self._sources = [(places[root], item, size) for root, item, size in words.sources]
-        self._address_words: list[list[tuple[int, int]]] = [[] for _ in self._sources]
+        written: list[list[tuple[int, int]]] = [[] for _ in words.sources]
         for word, source, add in words.addresses:
-            self._address_words[source].append((word, add))
+            written[source].append((word, add))
+        self._still: list[tuple[int, list]] = []  # place of the root, (word, bytes to add)
+        self._moving: list[tuple[int, int, int, list]] = []  # with the item, and its bytes
+        for (root, item, size), own in zip(words.sources, written, strict=True):
+            if item < 0:
+                self._still.append((places[root], own))
+            else:
+                self._moving.append((places[root], item, size, own))
+        self._scratch_begin = -(-self.arena_bytes // ALIGNMENT) * ALIGNMENT
+        self._has_arena = bool(self.arena_bytes or words.scratch)
         self._floats, self._integers, self._scratch_words = (
             words.floats,
             words.integers,
@@ -284,8 +301,8 @@ class Bound:
         for item, value in self.guards:
             if plain(items[item]) != value:
                 return False
-        for item, kind in zip(self.numbers, self.kinds, strict=True):
-            if isinstance(plain(items[item]), float) is not (kind == "float64"):
+        for item, is_float in self._kinds:
+            if isinstance(plain(items[item]), float) is not is_float:
                 return False
         return True
 
@@ -303,23 +320,15 @@ class Bound:
         made = dict(buffers)
         for slot, size, count, kind in self.outputs:
             made[slot] = _allocated(size, count, kind)
-        arena = scratch = None
-        if self.arena_bytes:
-            arena = _allocated(*self._arena)
-        if self._scratch_words:
-            total = self._scratch_bytes * threads.current_pool().threads
-            scratch = _allocated(*self._memory(total, BYTES))
-        try:
-            block = self._blocks.pop()
-        except IndexError:
-            block = _Block(self._template, len(self._sources))
-        if not block.is_free():
-            block = _Block(self._template, len(self._sources))
-        self._fill(block, made, items, arena, scratch)
+        arena = None
+        if self._has_arena:
+            arena = _allocated(*self._arena(threads.current_pool().threads))
+        block = self._free_block()
+        self._fill(block, made, items, arena)
         if background and self._may_fly and not config.profile:
             STATISTICS.launches += 1
             program = self.segments[0][0]  # type: ignore[index]
-            launch = threads.current_pool().start(program, block.address, (block, arena, scratch))
+            launch = threads.current_pool().start(program, block.address, (block, arena))
             block.launch = launch
             written = frozenset([id(made[slot]) for slot in self.graph.outputs])
             take_off(launch, {id(buffer): buffer for buffer in made.values()}, written)
@@ -329,6 +338,16 @@ class Bound:
             self._carry_out(block, made, items, arena)
         self._blocks.append(block)
         return {slot: made[slot] for slot in self.graph.outputs}
+
+    def _free_block(self) -> _Block:
+        try:
+            block = self._blocks.pop()
+        except IndexError:
+            pass
+        else:
+            if block.is_free():
+                return block
+        return _Block(self._template, len(self._roots) + 1, len(self._moving))
 
     def _carry_out_or_undo(
         self,
@@ -351,28 +370,36 @@ class Bound:
         made: dict[int, np.ndarray],
         items: Sequence[Any],
         arena: np.ndarray | None,
-        scratch: np.ndarray | None,
     ) -> None:
         """Writes what this launch has in other places than the block's last one, and numbers."""
         found = [0 if arena is None else address_of(arena)]
         found += [address_of(made[root]) for root in self._roots]
+        if found != block.roots:
+            self._fill_roots(block, found)
         known, integers, floats = block.known, block.integers, block.floats
-        for number, (place, item, size) in enumerate(self._sources):
-            address = found[place]
-            if item >= 0:
-                address += int(plain(items[item])) * size
+        for number, (place, item, size, words) in enumerate(self._moving):
+            address = found[place] + int(plain(items[item])) * size
             if known[number] != address:
                 known[number] = address
-                for word, add in self._address_words[number]:
+                for word, add in words:
                     integers[word] = address + add
         for word, item in self._floats:
             floats[word] = plain(items[item])
         for word, item in self._integers:
             integers[word] = plain(items[item])
-        if scratch is not None:
-            address = address_of(scratch)
-            for word in self._scratch_words:
-                integers[word] = address
+
+    def _fill_roots(self, block: _Block, found: list[int]) -> None:
+        """Writes the addresses that follow from where memory is alone."""
+        before, integers = block.roots, block.integers
+        for place, words in self._still:
+            address = found[place]
+            if before[place] != address:
+                for word, add in words:
+                    integers[word] = address + add
+        scratch = found[0] + self._scratch_begin
+        for word in self._scratch_words:
+            integers[word] = scratch
+        block.roots = found
 
     def _carry_out(
         self,

@@ -420,7 +420,8 @@ def nll_loss(
     to ``ignore_index`` count for nothing. Raises IndexError for a label that is no class.
     """
     reduction = reduction_of("nll_loss", size_average, reduce, reduction)
-    classes = input.shape[min(1, input.ndim - 1)] if input.ndim else 0
+    shape = input.shape
+    classes = shape[min(1, len(shape) - 1)] if shape else 0
     return NllLoss.apply(
         input, target, weight, reduction=reduction, ignore_index=ignore_index, classes=classes
     )
@@ -459,8 +460,9 @@ def cross_entropy(
             "cross_entropy",
             f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}",
         )
-    log_p = input.log_softmax(min(1, max(input.ndim - 1, 0)))
-    if tuple(target.shape) == tuple(input.shape) and input.ndim:
+    shape = input.shape
+    log_p = input.log_softmax(min(1, max(len(shape) - 1, 0)))
+    if target.shape == shape and shape:
         return _with_probabilities(log_p, target, weight, reduction, label_smoothing)
     loss = nll_loss(log_p, target, weight, None, ignore_index, None, reduction)
     if label_smoothing == 0.0:

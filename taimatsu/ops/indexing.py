@@ -278,8 +278,8 @@ _MASKS = (dtypes.bool_, dtypes.uint8)
 
 
 def _bound(given: Any) -> Any:
-    if given is None:
-        return None
+    if given is None or type(given) is int:
+        return given
     if not hasattr(given, "__index__"):
         raise TypeError(
             "slice indices must be integers or None or have an __index__ method; got "
@@ -405,7 +405,10 @@ def getitem(tensor: Any, expression: Any) -> Any:
     """``tensor[expression]``."""
     if type(expression) is int:
         return _select(tensor, 0, expression)
-    view, advanced = resolve(tensor, expression)
+    if type(expression) is slice and tensor._meta.ndim:
+        view, advanced = slice_along(tensor, 0, expression), None
+    else:
+        view, advanced = resolve(tensor, expression)
     if advanced:
         return gather_advanced(view, advanced)
     return Alias.make(tensor) if view is tensor else view

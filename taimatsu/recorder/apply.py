@@ -17,7 +17,7 @@ from taimatsu.ir.meta import meta as make_meta
 from taimatsu.recorder.base import TensorBase, counter_of, extra_of, make_tensor, registered
 from taimatsu.recorder.number import Number, plain
 from taimatsu.recorder.recording import CLOSED, GRAD, LOCK, Recording, current, local
-from taimatsu.recorder.state import HARD_BOUND, OPERATION, SOFT_BOUND, VIEW, Missing, State
+from taimatsu.recorder.state import HARD_BOUND, OPERATION, SOFT_BOUND, VIEW, Info, Missing, State
 from taimatsu.storage import Storage, finish_writing, is_exposed, window
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent)
@@ -25,6 +25,7 @@ _own_code: dict[int, Any] = {}  # the package's functions, by id
 _NONE: dict[str, Any] = {}
 _NUMBERS = (int, float, complex)
 _new_storage = Storage.__new__
+_new = object.__new__
 
 
 def call_site() -> str:
@@ -47,7 +48,9 @@ def apply(operation: Any, inputs: tuple, attributes: dict[str, Any] = _NONE) -> 
 
     ``inputs`` are tensors, Python numbers or None; ``attributes`` must be hashable.
     """
-    recording = current()
+    recording = local.recording
+    if recording is None or recording.state is CLOSED:
+        recording = current()
     if recording.begin is None:
         recording.begin = (operation, call_site())
     arguments: list = []
@@ -62,15 +65,20 @@ def apply(operation: Any, inputs: tuple, attributes: dict[str, Any] = _NONE) -> 
         following = _slow(recording, operation, inputs, attributes, key)
         if following is None:
             return _again(operation, inputs, attributes)
-    results, items = _results(recording, following)
+    results: Any
+    if operation.outputs == 1:
+        results = _result(recording, following.results[0])
+        items = [results._storage, *arguments]
+    else:
+        results = tuple([_result(recording, info) for info in following.results])
+        items = [*[each._storage for each in results], *arguments]
     if type(state.edges) is Missing:
         with LOCK:
             if recording.state is not state:
                 return _again(operation, inputs, attributes)
             recording.state = following
-            recording.items += (*items, *arguments)
+            recording.items += items
     else:
-        items += arguments
         if recording.state is not state:
             return _again(operation, inputs, attributes)  # another thread carried it out
         recording.state = following
@@ -102,7 +110,7 @@ def _key(
             key.append((kind, given) if kind is bool else given)
     for given in inputs:
         if isinstance(given, TensorBase):
-            if given._recording is recording and not recording.done:
+            if given._recording is recording:
                 key.append(given._tid)
             else:
                 with LOCK:
@@ -277,28 +285,28 @@ def _extend(
     return made
 
 
-def _results(recording: Recording, following: State) -> tuple[Any, list]:
-    """Tensors for a step's results, and their storages, which join the recording with the step."""
-    tape = recording.tape
-    tensors = []
-    storages: list = []
-    for info in following.results:
-        storage = _new_storage(Storage)
-        storage.buffer = None
-        storage.recording = recording
-        storage.version = 0
-        storage.slot = info.slot
-        storages.append(storage)
-        result = make_tensor(info.meta, storage)
-        result._recording = recording
-        result._tid = info.tid
-        if info.grad:
-            result._requires_grad = True
-            result._tape = tape
-            result._gid = info.tid
-        tensors.append(result)
-    one = following.operation.outputs == 1
-    return (tensors[0] if one else tuple(tensors)), storages
+def _result(recording: Recording, info: Info) -> Any:
+    """A tensor for a step's result, on a storage that joins the recording with the step."""
+    storage = _new_storage(Storage)
+    storage.buffer = None
+    storage.recording = recording
+    storage.version = 0
+    storage.slot = info.slot
+    result = _new(registered.tensor)
+    result._meta = info.meta
+    result._storage = storage
+    result._offset = 0
+    result._recording = recording
+    result._tid = info.tid
+    result._extra = None
+    if info.grad:
+        result._requires_grad = True
+        result._tape = recording.tape
+        result._gid = info.tid
+    else:
+        result._requires_grad = False
+        result._tape = None
+    return result
 
 
 # -- views -------------------------------------------------------------------------------------
@@ -440,7 +448,6 @@ def place(tensor: TensorBase, recording: Recording, state: State) -> None:
 def unary_method(operation: Any) -> Callable:
     """``method(self)`` that takes a known edge without any further call."""
     kind = registered.tensor
-    new = object.__new__
 
     def method(self):
         recording = local.recording
@@ -448,7 +455,7 @@ def unary_method(operation: Any) -> Callable:
             if self._recording is recording:
                 key = (operation, recording.mode, self._tid)
                 storage = _new_storage(Storage)
-                result = new(kind)
+                result = _new(kind)
                 tape = recording.tape
                 storage.buffer = None
                 storage.recording = recording
@@ -480,7 +487,6 @@ def unary_method(operation: Any) -> Callable:
 def binary_method(operation: Any, general: Callable) -> Callable:
     """``method(self, other)`` for two tensors of the open recording or a tensor and a number."""
     kind = registered.tensor
-    new = object.__new__
 
     def method(self, other):
         recording = local.recording
@@ -497,7 +503,7 @@ def binary_method(operation: Any, general: Callable) -> Callable:
                     items = (storage,)
                 else:
                     return general(self, other)
-                result = new(kind)
+                result = _new(kind)
                 tape = recording.tape
                 storage.buffer = None
                 storage.recording = recording

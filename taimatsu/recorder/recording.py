@@ -25,7 +25,7 @@ from taimatsu.recorder.state import (
     program_for,
     serving_program,
 )
-from taimatsu.recorder.tape import CLOSED, LOCK, RUNNING, Tape, saved_slots, tape_order
+from taimatsu.recorder.tape import CLOSED, LOCK, RUNNING, Tape, kept_slots, saved_slots, tape_order
 from taimatsu.storage import (
     SNAPSHOT_LIMIT,
     Storage,
@@ -110,9 +110,11 @@ class Recording:
         """
         if tensor._recording is self:
             return tensor._tid
-        registered.refresh_view(tensor)
-        if tensor._recording is self:
-            return tensor._tid
+        extra = tensor._extra
+        if extra is not None and extra.base is not None:
+            registered.refresh_view(tensor)
+            if tensor._recording is self:
+                return tensor._tid
         storage = tensor._storage
         owner = storage.recording
         if owner is not self and owner is not None and not owner.done:
@@ -122,21 +124,19 @@ class Recording:
         if self.state is CLOSED:
             return -1  # carried out meanwhile: the caller sees it and begins again
         known = owner is self
-        passing = False
-        if not known and not for_write and is_exposed(storage):
-            if tensor._meta.numel * storage.buffer.itemsize <= SNAPSHOT_LIMIT:
-                return self.enter_snapshot(tensor)
-            self.must_run = passing = True
-        if known and storage.buffer is not None and not for_write and is_exposed(storage):
-            self.must_run = passing = True
         description = tensor._meta
+        passing = not for_write and storage.buffer is not None and is_exposed(storage)
+        if passing:
+            if not known and description.numel * storage.buffer.itemsize <= SNAPSHOT_LIMIT:
+                return self.enter_snapshot(tensor)
+            self.must_run = True
         whole = not known and tensor._offset == 0 and _fills(description, storage)
         slot, new = (storage.slot, None) if known else (self.state.slots, storage)
         number = self._step_input(tensor, description, slot, new, whole)
         if not passing:
             tensor._recording = self
             tensor._tid = number
-        if self.mode == GRAD and tensor._extra is not None and tensor._extra.fragile:
+        if extra is not None and extra.fragile and self.mode == GRAD:
             self.fragile.add(storage.slot)
         return number
 
@@ -315,11 +315,9 @@ class Recording:
         tape.order = next(tape_order)
         tape.state = final
         if sys.getrefcount(tape) > _TAPE_SOLE + 1:
-            saved = saved_slots(final, tape.freed)
-            tape.items = [
-                item if slot in saved or type(item) is not Storage else None
-                for slot, item in enumerate(self.items)
-            ]
+            tape.items = [None] * len(self.items)
+            for slot in kept_slots(final, tape.freed):
+                tape.items[slot] = self.items[slot]
         tape.recording = None
         self.done = True
         self.tape = None

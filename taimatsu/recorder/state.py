@@ -122,7 +122,8 @@ class State:
         return edges.known if type(edges) is Missing else edges
 
     def edge(self, key: tuple) -> State | None:
-        return self.known().get(key)
+        edges = self.edges
+        return (edges.known if type(edges) is Missing else edges).get(key)
 
     def connect(self, key: tuple, following: State) -> State:
         """Adds an edge; if another thread was first, its state is the one to use."""

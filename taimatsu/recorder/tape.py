@@ -109,6 +109,17 @@ def saved_slots(final: State, freed: frozenset[int]) -> frozenset[int]:
     return found
 
 
+def kept_slots(final: State, freed: frozenset[int]) -> tuple[int, ...]:
+    """What a closed tape keeps: those storages, and all runtime numbers (remembered by state)."""
+    key = ("kept", freed)
+    found = final.memo.get(key)
+    if found is None:
+        dropped = {info.slot for info in final.final_infos()} - saved_slots(final, freed)
+        found = tuple([slot for slot in range(final.slots) if slot not in dropped])
+        final.memo[key] = found
+    return found
+
+
 def written_over(final: State) -> dict[int, Info]:
     """Results that an in-place form wrote over a whole tensor at once, and what they became:
     the saved result is the tensor's memory then, not a copy of it.

@@ -22,10 +22,11 @@ def write(target: TensorBase, source: TensorBase, name: str) -> None:
     target (and, for a view, its base and the base's other views) take their place from ``source``.
     """
     grad = local.mode == GRAD and (source._requires_grad or target._requires_grad)
-    base = target._extra.base if target._extra is not None else None
-    if grad and base is not None:
-        _refuse_fragile(target, name)
+    base = None
     if grad:
+        base = target._extra.base if target._extra is not None else None
+        if base is not None:
+            _refuse_fragile(target, name)
         _let_siblings_go(target, base)
     elif _leaves_views_behind(target._storage):
         local.recording.run()  # they learn of it when they next enter a recording
@@ -49,10 +50,12 @@ def _record_write(
         recording = current()
         with LOCK:
             storage = target._storage
-            first = recording.bring_in(source)
+            known = source._recording is recording
+            first = source._tid if known else recording.bring_in(source)
             if storage.buffer is not None and is_exposed(storage):
                 recording.must_run = True
-            tid = recording.bring_in(target, for_write=True)
+            known = target._recording is recording
+            tid = target._tid if known else recording.bring_in(target, for_write=True)
             state = recording.state
             if state is CLOSED or recording.done:
                 continue

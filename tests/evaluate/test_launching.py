@@ -119,3 +119,26 @@ def test_a_launch_after_one_in_the_background_has_words_of_its_own() -> None:
     np.testing.assert_allclose(
         values[:3], [400_000 * (np.exp(n * 0.5) + n * 2) for n in range(3)], rtol=1e-4
     )
+
+
+def test_an_update_by_hand_is_carried_out_in_the_background(monkeypatch: Any) -> None:
+    """A backward that another follows ends the recording; nobody has asked for values yet."""
+    x = torch.ones(256, 784)
+    weight = torch.zeros(784, 64, requires_grad=True)
+    wanted = []
+    plain = recorder.registered.execute
+
+    def watched(graph: Any, buffers: Any, items: Any, background: bool = False) -> Any:
+        wanted.append(background)
+        return plain(graph, buffers, items, background)
+
+    monkeypatch.setattr(recorder.registered, "execute", watched)
+    for _ in range(6):
+        (x @ weight).sum().backward()
+        with torch.no_grad():
+            weight.sub_(weight.grad * 0.5)
+            weight.grad.zero_()
+    assert len(wanted) > 2
+    assert all(wanted)
+    assert weight[0, 0].item() == -6 * 256 * 0.5
+    assert not wanted[-1]
