@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,10 +13,11 @@ from compiler.contraction_runner import Ready
 from taimatsu.compiler.groups import Group, Layout, ordered_layout
 from taimatsu.compiler.schedule.contraction import prepared, schedule
 from taimatsu.compiler.schedule.contraction_plan import Plan, plan
+from taimatsu.ir import expression as ex
 from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression
 from taimatsu.ir.index import Index, Symbol, index
-from taimatsu.ir.loops import Transpose, statements
+from taimatsu.ir.loops import Allocate, Kernel, Loop, Store, Transpose, statements
 from taimatsu.ir.stage_interpreter import evaluate, numpy_dtype
 from taimatsu.ir.stages import Cell, Stage
 from taimatsu.ir.target import Target
@@ -573,6 +574,43 @@ def test_small_windows_are_finished_as_one_run():
     chosen = plan(problem, HOST, parts)
     if HOST.lanes(4) > 4 and chosen.split is None:
         assert [v.extent for v in chosen.finish[-3:]] == [50, 3, 3]
+    for target in (HOST, NARROW, PLAIN):
+        check(case, target)
+
+
+def gathers(kernel: Kernel) -> bool:
+    """Whether vectors are loaded whose elements do not follow one another."""
+    for lane, stores in vector_loops(kernel.body):
+        for node in (n for s in stores for n in ex.walk(s.value)):
+            if node.op == "load" and node.detail[0].scope == "argument":
+                if node.detail[1][0].stride(lane).hint() > 1:
+                    return True
+    return False
+
+
+def vector_loops(body: Iterable[Any]) -> Iterator[tuple[Any, list[Store]]]:
+    for statement in body:
+        if isinstance(statement, Loop) and statement.kind == "vector":
+            yield statement.var, [s for s in statement.body if isinstance(s, Store)]
+        elif isinstance(statement, (Loop, Allocate)):
+            yield from vector_loops(statement.body)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (2, 4), (5, 5)])
+@pytest.mark.parametrize("channels", [6, 37, 96])
+@pytest.mark.parametrize("make", [convolution, input_gradient])
+def test_weights_of_windows_are_turned_as_rows(make, channels, kernel):
+    """Taps and channels that lie one after the other are read in whole lines, not one by one."""
+    maker = Maker()
+    sizes = Convolution(4, 1, channels, 70, (12, 12), kernel)
+    out = make(maker, sizes, True, sizes.batch)
+    case = maker.case([out], [out])
+    layouts = {out: ordered_layout(out.shape, out.order)}
+    target = Target.of("x86_64-unknown-linux-gnu", {"avx512f", "avx512vl"})
+    launches = schedule(case.group, layouts, target)
+    packs = [x.kernel for x in launches if x.kernel.name == "pack"]
+    assert packs
+    assert not any(gathers(kernel) for kernel in packs)
     for target in (HOST, NARROW, PLAIN):
         check(case, target)
 

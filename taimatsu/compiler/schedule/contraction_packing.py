@@ -30,7 +30,9 @@ from taimatsu.ir.expression import SIZES
 from taimatsu.ir.index import Index, Var, ceil_div, index, minimum
 from taimatsu.ir.loops import Allocate, Buffer, Loop, Prefetch, Statement, Store, Transpose
 
-STEPS_AHEAD, SQUARES_AHEAD = 8, 4  # of which memory is asked for what will be packed
+# Of which memory is asked for what will be packed: single steps, squares, rows of few squares.
+STEPS_AHEAD, SQUARES_AHEAD, ROWS_AHEAD = 8, 4, 2
+SQUARE_COLUMNS = 4  # a square of fewer columns than this part of its lanes is not worth it
 INLINE_USES = 4  # a factor that is computed is stored if it is used more often than that
 
 
@@ -46,7 +48,7 @@ def packed(problem: Problem, chosen: Plan, number: int) -> tuple[Operand, list[S
     buffer, address = _panels(problem, panel, outer, inner)
     made = operand_of(ex.load(buffer, (address,), problem.dtype))
     made.source, made.elements, made.is_padded = operand.source, operand.elements, True
-    turned = _turned_axis(chosen, axis, operand)
+    turned = _turned_axes(chosen, axis, operand)
     return made, _pack_loops(panel, operand, buffer, address, outer, inner, turned)
 
 
@@ -99,23 +101,61 @@ def _panel(chosen: Plan, axis: Var, operand: Operand) -> _Panel:
     """Whole vectors are stored where that takes little more memory."""
     width, lanes = chosen.step(axis), chosen.lanes
     whole = -(-width // lanes) * lanes
-    pitch = whole if _turned_axis(chosen, axis, operand) and 4 * width >= 3 * whole else width
+    pitch = whole if _turned_axes(chosen, axis, operand) and 4 * width >= 3 * whole else width
     return _Panel(axis, panel_of(chosen, axis), width, lanes, pitch)
 
 
-def _turned_axis(chosen: Plan, axis: Var, operand: Operand) -> Var | None:
-    """The axis of the reduction along which lie what is packed along another one."""
-    if chosen.lanes == 1 or operand.is_contiguous(axis):
-        return None
-    return next((v for v in chosen.order if operand.is_contiguous(v)), None)
+def _turned_axes(chosen: Plan, axis: Var, operand: Operand) -> list[Var]:
+    """The axes of the reduction along which lie what is packed along another one: the one whose
+    elements follow one another, and those that go on where it ends.
+    """
+    if chosen.lanes == 1 or operand.strides is None or operand.is_contiguous(axis):
+        return []
+    found: list[Var] = []
+    left = [v for v in chosen.order if v in operand.axes]
+    step = index(1)
+    while True:
+        following = next((v for v in left if operand.stride(v) in (step, -step)), None)
+        if following is None:
+            break
+        found.append(following)
+        left.remove(following)
+        if following.extent.terms:
+            break
+        step = step * following.extent
+    return found
 
 
 class _Run(NamedTuple):
-    """What a chunk copies of an axis."""
+    """What a chunk copies along an axis, or along axes that follow one another, innermost first."""
 
-    axis: Var
+    axes: tuple[Var, ...]
     begin: Index
     extent: Index
+    backward: frozenset[Var] = frozenset()  # those whose first element lies last: flipped kernels
+
+    def at(self, var: Index) -> Position:
+        """The places along the axes, for stores."""
+        place = self.begin + var
+        found: Position = {}
+        for axis in self.axes:
+            is_last = axis is self.axes[-1]
+            found[axis] = self._counted(axis, place if is_last else place % axis.extent)
+            place = place // axis.extent
+        return found
+
+    def read_at(self, var: Index) -> Position:
+        """The same for loads, for which going on along the first axis is as good."""
+        start: Position = {axis: self._counted(axis, index(0)) for axis in self.axes}
+        return {**start, self.axes[0]: self._counted(self.axes[0], self.begin + var)}
+
+    def moved(self, place: Position, steps: int) -> Position:
+        """A place some steps further on."""
+        axis = self.axes[0]
+        return {**place, axis: index(place[axis]) + (-steps if axis in self.backward else steps)}
+
+    def _counted(self, axis: Var, place: Index) -> Index:
+        return axis.extent - 1 - place if axis in self.backward else place
 
 
 def _pack_loops(
@@ -125,29 +165,46 @@ def _pack_loops(
     address: Index,
     outer: list[Var],
     inner: list[Var],
-    turned: Var | None = None,
+    turned: list[Var] | None = None,
 ) -> list[Statement]:
-    """The loops that fill panels; ``turned`` is the axis along which the operand lies."""
+    """The loops that fill panels; ``turned`` are the axes along which the operand lies."""
     panels = count(panel.axis.extent, panel.width)
-    # The outermost axis of the reduction is cut where there are too few panels to share.
+    runs = _runs(operand, inner, turned or [])
+    # One of the loops over the reduction is cut where there are too few panels to share.
     elements = panel.width * prod([hint(v.extent) for v in (*outer, *inner)]) * hint(panels)
     wanted = min(MOST_CHUNKS, max(1, int(elements / PACK_CHUNK)))
     cuts = -(-wanted // max(1, prod([hint(v.extent) for v in outer]) * hint(panels)))
-    block = -(-hint(inner[0].extent) // cuts) if inner else 1
-    if inner and turned is inner[0]:
-        block = -(-block // panel.lanes) * panel.lanes
     counts = [*[v.extent for v in outer], panels]
-    if inner:
-        counts.append(count(inner[0].extent, block))
+    cut = max(range(len(runs)), key=lambda n: min(hint(runs[n].extent), cuts), default=None)
+    block = 1
+    if cut is not None:
+        block = -(-hint(runs[cut].extent) // cuts)
+        if turned and cut == len(runs) - 1:
+            block = -(-block // panel.lanes) * panel.lanes
+        counts.append(count(runs[cut].extent, block))
     chunks = ChunkCounter(counts)
     position: Position = dict(zip(outer, chunks.parts, strict=False))
     position[panel.mark] = chunks.parts[len(outer)]
-    runs = [_Run(v, index(0), v.extent) for v in inner]
-    if inner:
+    if cut is not None:
         begin = chunks.parts[-1] * block
-        runs[0] = _Run(inner[0], begin, minimum(block, inner[0].extent - begin))
-    filler = _Filler(panel, operand, buffer, address, position, inner)
-    return [Loop(chunks.var, "parallel", filler.all(runs, turned))]
+        runs[cut] = runs[cut]._replace(begin=begin, extent=minimum(block, runs[cut].extent - begin))
+    filler = _Filler(panel, operand, buffer, address, position, runs)
+    return [Loop(chunks.var, "parallel", filler.all(bool(turned)))]
+
+
+def _runs(operand: Operand, inner: list[Var], turned: list[Var]) -> list[_Run]:
+    """What is copied, in the order of the loops: innermost what is near, so that lines which are
+    read are used at once.
+    """
+    plain = [v for v in inner if v not in turned]
+    if operand.strides is not None:
+        plain.sort(key=lambda v: -abs(operand.stride(v).hint()))
+    runs = [_Run((v,), index(0), v.extent) for v in plain]
+    if turned:
+        extent = prod([v.extent for v in turned], start=index(1))
+        backward = frozenset(v for v in turned if operand.stride(v).hint() < 0)
+        runs.append(_Run(tuple(turned), index(0), extent, backward))
+    return runs
 
 
 class _Filler:
@@ -160,17 +217,18 @@ class _Filler:
         buffer: Buffer,
         address: Index,
         position: Position,
-        inner: list[Var],
+        runs: list[_Run],
     ) -> None:
         self.panel = panel
         self.operand = operand
         self.buffer = buffer
         self.address = address
         self.position = position
+        self.runs = runs
         self.first = index(position[panel.mark]) * panel.width
         left = panel.axis.extent - self.first
         # The axis whose steps are too far apart for the machine to foresee.
-        self.jumps = next((v for v in reversed(inner) if self._is_far(v)), None)
+        self.jumps = next((r.axes[0] for r in reversed(runs) if self._is_far(r.axes[0])), None)
         self.number = Var("vector", ceil_div(minimum(panel.width, left), panel.lanes))
 
     def _is_far(self, axis: Var) -> bool:
@@ -179,33 +237,64 @@ class _Filler:
             return False
         return abs(operand.stride(axis).hint()) * SIZES[operand.load.dtype] >= FAR_BYTES
 
-    def all(self, runs: list[_Run], turned: Var | None) -> list[Statement]:
-        """Loops over the runs; along the turned axis squares, then what is left."""
-        if turned is None:
-            return self._loops(runs, self._step)
+    def all(self, is_turned: bool) -> list[Statement]:
+        """Loops over the runs; along the turned axes squares, then what is left."""
+        if not is_turned:
+            return self._loops(self.runs, self._step)
+        *plain, last = self.runs
+
+        def squares(read: Position, written: Position) -> list[Statement]:
+            return self._squares(plain, last, read, written)
+
+        return self._loops(plain, squares)
+
+    def _squares(
+        self, plain: list[_Run], last: _Run, read: Position, written: Position
+    ) -> list[Statement]:
+        """For each of the panel's vectors squares along the turned axes, and what is left."""
         lanes = self.panel.lanes
-        plain = [run for run in runs if run.axis is not turned]
-        (last,) = (run for run in runs if run.axis is turned)
-        squares = Var("square", last.extent // lanes)
-        at = last.begin + index(squares) * lanes
-        made = self._loops(plain, lambda there: self._square({**there, turned: at}, turned))
-        made = [Loop(squares, "serial", made)]
-        rest = last.extent % lanes
-        if not rest.is_constant or rest.constant:
-            left = _Run(turned, last.begin + last.extent // lanes * lanes, rest)
-            made += self._loops([*plain, left], self._step)
+        whole, rest = last.extent // lanes, last.extent % lanes
+        ahead = (last, SQUARES_AHEAD * lanes)
+        if whole.hint() <= SQUARES_AHEAD and plain:
+            ahead = (plain[-1], ROWS_AHEAD)
+
+        def square(at: Index, columns: int) -> list[Statement]:
+            return self._square(last, at, columns, ahead, read, written)
+
+        made: list[Statement] = []
+        if whole != 0:
+            var = Var("square", whole)
+            made.append(Loop(var, "serial", square(index(var) * lanes, lanes)))
+        columns = prod([v.extent for v in last.axes], start=index(1)) % lanes
+        if not columns.terms and (SQUARE_COLUMNS * columns.constant >= lanes or columns == 0):
+            # All chunks but the last one copy whole squares.
+            if columns != 0:
+                once = Var("rest", rest // columns)
+                made.append(Loop(once, "serial", square(whole * lanes, columns.constant)))
+            rest = index(0)
+        made = [Loop(self.number, "serial", made)]
+        if rest != 0:
+            left = last._replace(begin=last.begin + whole * lanes, extent=rest)
+            made += self._loops([left], self._step, read, written)
         return made
 
     def _loops(
-        self, runs: list[_Run], body: Callable[[Position], list[Statement]]
+        self,
+        runs: list[_Run],
+        body: Callable[[Position, Position], list[Statement]],
+        read: Position | None = None,
+        written: Position | None = None,
     ) -> list[Statement]:
-        there: Position = dict(self.position)
+        """Loops around what is made of the places that are read and written."""
+        read = dict(self.position if read is None else read)
+        written = dict(self.position if written is None else written)
         loops: list[Var] = []
         for run in runs:
-            var = Var(run.axis.name, run.extent)
-            there[run.axis] = run.begin + var
+            var = Var(run.axes[0].name, run.extent)
+            read |= run.read_at(index(var))
+            written |= run.at(index(var))
             loops.append(var)
-        return nested(loops, "serial", body(there))
+        return nested(loops, "serial", body(read, written))
 
     def _load(self, here: Position) -> ex.Expression:
         value = ex.substitute(self.operand.value, here, {})  # type: ignore[arg-type]
@@ -214,13 +303,13 @@ class _Filler:
     def _store(self, here: Position, value: ex.Expression) -> Store:
         return Store(self.buffer, (self.address.substitute(here),), value)  # type: ignore[arg-type]
 
-    def _step(self, there: Position) -> list[Statement]:
+    def _step(self, read: Position, written: Position) -> list[Statement]:
         """The elements of a panel for one step of the reduction; zeros past the end."""
         axis, _, width, lanes, pitch = self.panel
         made: list[Statement] = []
         if width % lanes == 0 and (axis.extent.terms or axis.extent.constant % width):
             c, zero_lane = Var("c", width // lanes), Var("z", lanes)
-            here = {**there, axis: self.first + index(c) * lanes + zero_lane}
+            here = {**written, axis: self.first + index(c) * lanes + zero_lane}
             zero = self._store(here, ex.constant(0, self.buffer.dtype))
             made += [Loop(c, "unroll", [Loop(zero_lane, "vector", [zero], width=lanes)])]
         start = self.first + index(self.number) * lanes
@@ -228,12 +317,13 @@ class _Filler:
         if pitch % lanes:  # the next step's elements follow at once, maybe another chunk's
             used = minimum(used, width - index(self.number) * lanes)
         lane = Var("l", used)
-        here = {**there, axis: start + lane}
         body: list[Statement] = []
         if self.jumps is not None:
-            soon = {**there, axis: start, self.jumps: index(there[self.jumps]) + STEPS_AHEAD}
+            soon = {**read, axis: start, self.jumps: index(read[self.jumps]) + STEPS_AHEAD}
             body += self._ask(soon)
-        body.append(Loop(lane, "vector", [self._store(here, self._load(here))], width=lanes))
+        value = self._load({**read, axis: start + lane})
+        copy = self._store({**written, axis: start + lane}, value)
+        body.append(Loop(lane, "vector", [copy], width=lanes))
         return [*made, Loop(self.number, "serial", body)]
 
     def _ask(self, here: Position) -> list[Statement]:
@@ -242,32 +332,40 @@ class _Filler:
         where = load.detail[1][0].substitute(here)
         return [Prefetch(load.detail[0], (where,))]
 
-    def _square(self, there: Position, turned: Var) -> list[Statement]:
-        """As many elements along the turned axis as a vector has lanes, for all of the panel's
-        vectors. Past the end the last elements stand once more.
+    def _square(
+        self,
+        last: _Run,
+        at: Index,
+        columns: int,
+        ahead: tuple[_Run, int],
+        read: Position,
+        written: Position,
+    ) -> list[Statement]:
+        """From ``at`` on some elements along the turned axes (at most as many as a vector has
+        lanes), for a vector of the panel. Past the end the last elements stand once more.
         """
         axis, _, width, lanes, pitch = self.panel
         begin = self.first + index(self.number) * lanes
-        at = index(there[turned])
         square = Buffer("square", self.buffer.dtype, [lanes], "register", lanes=lanes)
-        row, along = Var("row", lanes), Var("along", lanes)
+        row, along = Var("row", lanes), Var("along", columns)
         where = begin + row
         if width % lanes or axis.extent.terms or axis.extent.constant % lanes:
             where = minimum(where, axis.extent - 1)
-        value = self._load({**there, axis: where, turned: at + along})
-        read = Loop(along, "vector", [Store(square, [row], value)], width=lanes)
-        soon = self._ask({**there, axis: where, turned: at + SQUARES_AHEAD * lanes})
-        step = Var("step", lanes)
+        value = self._load({**read, axis: where, **last.read_at(at + along)})
+        load = Loop(along, "vector", [Store(square, [row], value)], width=lanes)
+        run, steps = ahead
+        soon = run.moved({**read, axis: where, **last.read_at(at)}, steps)
+        step = Var("step", columns)
         stored = lanes if pitch % lanes == 0 else minimum(lanes, width - index(self.number) * lanes)
         lane = Var("lane", stored)
-        here = {**there, axis: begin + lane, turned: at + step}
+        here = {**written, axis: begin + lane, **last.at(at + step)}
         write = self._store(here, ex.load(square, [step]))
         body = [
-            Loop(row, "unroll", [*soon, read]),
+            Loop(row, "unroll", [*self._ask(soon), load]),
             Transpose(square),
             Loop(step, "unroll", [Loop(lane, "vector", [write], width=lanes)]),
         ]
-        return [Loop(self.number, "serial", [Allocate(square, body)])]
+        return [Allocate(square, body)]
 
 
 def uses(problem: Problem, operand: Operand) -> int:
