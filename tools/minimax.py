@@ -411,17 +411,22 @@ def print_sixteens() -> None:
     print("ERF_PIECES = (")
     for row in zip(*erf_pieces(), strict=True):
         print("    (")
-        for value in row:
-            print(f"        {literal(value, '32')},")
+        print_lines(row, 8)
         print("    ),")
     print(")")
 
 
 def print_numbers(name: str, values: Iterable[mp.mpf]) -> None:
     print(f"{name} = (")
-    for value in values:
-        print(f"    {literal(value, '32')},")
+    print_lines(values, 4)
     print(")")
+
+
+def print_lines(values: Iterable[mp.mpf], indent: int) -> None:
+    """Four numbers a line."""
+    texts = [literal(value, "32") for value in values]
+    for begin in range(0, len(texts), 4):
+        print(" " * indent + ", ".join(texts[begin : begin + 4]) + ",")
 
 
 def main() -> None:
