@@ -57,6 +57,7 @@ def of_root(function: Callable) -> Callable:
 
 LN2 = mp.log(2)
 HALF_LN2 = LN2 / 2 * (1 + mp.mpf(2) ** -10)
+STEP = LN2 / 32 * (1 + mp.mpf(2) ** -10)
 QUARTER_PI = mp.pi / 4 * (1 + mp.mpf(2) ** -10)
 LOG_LOW, LOG_HIGH = mp.sqrt(0.5) - 1, mp.sqrt(2) - 1
 ERFCX_CENTRE = 3.75
@@ -78,6 +79,24 @@ WANTED = [
         -HALF_LN2,
         HALF_LN2,
         {"32": 26.5, "wide": 35, "64": 57},
+    ),
+    Wanted(
+        "EXP_STEP",
+        "(exp(r) - 1 - r) / r^2, |r| <= ln(2) / 32; relative to exp(r)",
+        near_zero(lambda r: (mp.expm1(r) - r) / r**2),
+        lambda r: r**2 / mp.exp(r),
+        -STEP,
+        STEP,
+        {"32": 28},
+    ),
+    Wanted(
+        "EXPM1_STEP",
+        "(exp(r) - 1 - r) / r^2, |r| <= ln(2) / 32; relative to exp(r) - 1",
+        near_zero(lambda r: (mp.expm1(r) - r) / r**2),
+        lambda r: r**2 / mp.expm1(r) if r else mp.mpf(0),
+        -STEP,
+        STEP,
+        {"32": 27},
     ),
     Wanted(
         "EXP2",
@@ -348,6 +367,68 @@ SUMS = [
 ]
 
 
+# -- tables of sixteen numbers, as many as a register of 512 bits holds ----------------------
+
+ERF_DEGREE = 5
+
+
+def piece(g: Callable[[mp.mpf], mp.mpf], low: mp.mpf, high: mp.mpf) -> Wanted:
+    """A polynomial whose absolute error counts."""
+    return Wanted("", "", g, lambda t: mp.mpf(1), low, high, {})
+
+
+def erf_pieces() -> list[list[mp.mpf]]:
+    """Coefficients of erf(j / 4 + t), |t| <= 1 / 8, for each j below 16.
+
+    The first is odd in t, and without t itself. What is missing to 1 is made to vanish at the end
+    of the last, since greater numbers are taken for that end.
+    """
+    eighth = mp.mpf(1) / 8
+    near = of_root(lambda t: mp.erf(t) / t - 1)
+    odd, _ = Remez(piece(near, mp.mpf(0), eighth**2)).fit([], (ERF_DEGREE + 1) // 2)
+    made = [[value for c in odd for value in (mp.mpf(0), c)]]
+    for j in range(1, 16):
+
+        def complement(t: mp.mpf, j: int = j) -> mp.mpf:
+            fall = 1 - (4 * t + mp.mpf(1) / 2) ** 3 if j == 15 else 1
+            return mp.erfc(mp.mpf(j) / 4 + t) * fall
+
+        far = piece(lambda t: 1 - complement(t), -eighth, eighth)
+        made.append(Remez(far, 200).fit([], ERF_DEGREE + 1)[0])
+    return [[rounded(value, "32") for value in row] for row in made]
+
+
+def print_sixteens() -> None:
+    print(
+        "\n# 2^(j / 16) and 2^(-j / 16), j below 16, and what rounding left out, relative to them."
+    )
+    for name, sign in (("STEPS", 1), ("STEPS_DOWN", -1)):
+        exact = [mp.power(2, mp.mpf(sign * j) / 16) for j in range(16)]
+        near = [rounded(value, "32") for value in exact]
+        print_numbers(name, near)
+        print_numbers(f"{name}_REST", [e / n - 1 for e, n in zip(exact, near, strict=True)])
+    print("\n# erf(j / 4 + t), |t| <= 1 / 8: for each power of t, its coefficients for j below 16.")
+    print("ERF_PIECES = (")
+    for row in zip(*erf_pieces(), strict=True):
+        print("    (")
+        print_lines(row, 8)
+        print("    ),")
+    print(")")
+
+
+def print_numbers(name: str, values: Iterable[mp.mpf]) -> None:
+    print(f"{name} = (")
+    print_lines(values, 4)
+    print(")")
+
+
+def print_lines(values: Iterable[mp.mpf], indent: int) -> None:
+    """Four numbers a line."""
+    texts = [literal(value, "32") for value in values]
+    for begin in range(0, len(texts), 4):
+        print(" " * indent + ", ".join(texts[begin : begin + 4]) + ",")
+
+
 def main() -> None:
     print('"""Coefficients of vector_math. Made by tools/minimax.py, which tells how; not edited.')
     print()
@@ -369,6 +450,7 @@ def main() -> None:
         if wanted.rest:
             print("# What rounding left out of the last one's lowest coefficient.")
             print(f"{wanted.name}_REST = {float(rest)!r}")
+    print_sixteens()
     print("\n# Constants as sums of numbers of the format, largest first.")
     for name, value, widths in SUMS:
         print(f"{name} = {{")

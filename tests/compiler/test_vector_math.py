@@ -259,6 +259,23 @@ def test_underflow(name: str, dtype: Any, machine: str) -> None:
     assert np.max(np.abs(got - want)) <= 2 * np.finfo(dtype).smallest_subnormal + 1e-6 * want.max()
 
 
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("name", ["erf", "sigmoid", "tanh"])
+def test_what_is_near_one_is_one(name: str, machine: str) -> None:
+    x = filled(np.array([20.0, 100.0, 1e30, INF]), np.float32)
+    assert np.all(computed(machine, name, x) == 1)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_erf_where_its_polynomials_meet(machine: str) -> None:
+    """Multiples of 1 / 8, and the floats beside them; each of 16 polynomials in many places."""
+    near = np.arange(1, 40, dtype=np.float32) / 8
+    sides = [near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(9))]
+    x = filled(np.concatenate([*sides, np.linspace(-4, 4, 20_001)]), np.float32)
+    high = UNARY["erf"][0](x.astype(np.float64))
+    assert_close(computed(machine, "erf", x), high, np.zeros_like(high), x)
+
+
 # -- two arguments ---------------------------------------------------------------------------
 
 

@@ -329,7 +329,7 @@ class Row:
     def _vector_copies(self, step: Pass, loops: list[Var]) -> int:
         """How many vectors of partial results there are: more for what is quickly computed."""
         costs = operations(step.roots)
-        most = 4 if costs <= 8 else 2 if costs <= 24 else 1
+        most = 4 if costs <= 8 else 2
         last = loops[-1].extent
         if last.is_constant:
             while most > 1 and last.constant < 2 * most * self.width:

@@ -5,7 +5,8 @@ and returns the value of the result: ``exp(builder, target, x)``. Results are wi
 the last place over the whole range, subnormal numbers included; nan, infinities and signed zeros
 are IEEE's and PyTorch's. No library is called, and the code of all widths gives the same bits, so
 that a loop's remainder may be done by scalars. With fused multiply-add (``target.fma``) fewer
-operations are needed, and last bits may differ from those without.
+operations are needed, and last bits may differ from those without; so may those with AVX-512, where
+``sixteens`` has other formulas for float32.
 
 Slow paths (huge angles, long quotients) are branches around a call of a function private to the
 module: after ``sin``, ``cos``, ``tan``, ``fmod`` and ``remainder`` the builder is in a new block.

@@ -7,6 +7,7 @@ polynomial in (x - c) / (x + c) (M. M. Shepherd & J. G. Laframboise, Math. Comp.
 from __future__ import annotations
 
 from taimatsu.compiler.codegen.vector_math import coefficients as tables
+from taimatsu.compiler.codegen.vector_math import sixteens
 from taimatsu.compiler.codegen.vector_math.double_word import (
     fast_two_sum,
     minus_product,
@@ -27,6 +28,8 @@ CENTRE = 3.75
 @function
 def erf(x: Lanes) -> Lanes:
     """The error function."""
+    if sixteens.applies(x):
+        return sixteens.in_registers(sixteens.erf, x)
     size = x.magnitude()
     square = size * size
     near = size.times_plus(polynomial(square, tables.ERF[x.precision]), size)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from taimatsu.compiler.codegen.vector_math import coefficients as tables
+from taimatsu.compiler.codegen.vector_math import sixteens
 from taimatsu.compiler.codegen.vector_math.lanes import (
     Lanes,
     Whole,
@@ -91,6 +92,8 @@ def bounded(x: Lanes) -> Lanes:
 @function
 def exp(x: Lanes) -> Lanes:
     """The exponential function."""
+    if sixteens.applies(x):
+        return sixteens.in_registers(sixteens.exp, x)
     power = exp_parts(bounded(x))
     return scale(_unless_zero(x, EXP_ZERO, power.fraction + 1), power.exponent.value)
 
@@ -119,6 +122,8 @@ def expm1(x: Lanes) -> Lanes:
     With T = 2^n it is ``T (exp(r) - 1) + (T - 1)``; halved throughout, so that T does not
     overflow before the result does.
     """
+    if sixteens.applies(x):
+        return sixteens.in_registers(sixteens.expm1, x)
     low, high = (-26.0, 89.0) if x.bits == 32 else (-54.0, 710.0)
     n, near = _expm1_parts(x.at_least(low).at_most(high))
     half = n.power_of_two(shift=1)
@@ -133,6 +138,8 @@ def sigmoid(x: Lanes) -> Lanes:
     With exp(-x) = T (1 + y) the divisor is T + T y + 1, the larger of T and 1 added last, so that
     only this sum's rounding counts. Where T is large, both sides of the fraction are scaled.
     """
+    if sixteens.applies(x):
+        return sixteens.in_registers(sixteens.sigmoid, x)
     low, high, shift = (-87.0, 105.0, 32) if x.bits == 32 else (-700.0, 746.0, 100)
     n, fraction = exp_parts((-x).at_least(low).at_most(high))
     large = n.value > high
@@ -168,5 +175,9 @@ def tanh(x: Lanes) -> Lanes:
     square = size * size
     near = (size * square).times_plus(polynomial(square, tables.TANH[x.precision]), size)
     double = (size + size).at_most(20.0 if x.bits == 32 else 40.0)
-    far = 1 - 2 / exp_parts(double).normal_plus(1)
+    if sixteens.applies(x):
+        divisor = sixteens.in_registers(sixteens.exp_plus_one, double)
+    else:
+        divisor = exp_parts(double).normal_plus(1)
+    far = 1 - 2 / divisor
     return (size < 0.55).where(near, far).copy_sign(x)

@@ -263,7 +263,7 @@ class Lanes:
             # instruction for two registers.
             halves = ir.VectorType(ir.IntType(32), 2 * self.count)
             value = self.made(self.builder.bitcast(self.value, halves))
-            return self.made(_shuffled(value, value, range(0, 2 * self.count, 2)))
+            return self.made(shuffled(value, value, range(0, 2 * self.count, 2)))
         write = self.builder.trunc if bits < self.bits else self.builder.zext
         return self.made(write(self.value, self.type_of(ir.IntType(bits))))
 
@@ -343,8 +343,9 @@ def power_of_two(n: Lanes) -> Lanes:
 def scale(x: Lanes, n: Lanes) -> Lanes:
     """``x * 2^n``, rounded once, for x in [2^-10, 2] and integral n of twice the format's range.
 
-    AVX-512 has an instruction. Otherwise 2^n is taken in two factors, of which the first leaves
-    the number normal: so only the second product rounds, and underflow is gradual.
+    AVX-512 has an instruction, which rounds n down first and takes any n. Otherwise 2^n is taken
+    in two factors, of which the first leaves the number normal: so only the second product rounds,
+    and underflow is gradual.
     """
     registers, rest = divmod(x.bits * (x.count or 0), 512)
     if x.target.has("avx512f") and not rest and registers.bit_count() == 1:
@@ -370,7 +371,7 @@ def pieces(x: Lanes, bits: int = 512) -> list[Lanes]:
     if x.count == lanes:
         return [x]
     assert x.count is not None
-    return [x.made(_shuffled(x, x, range(i, i + lanes))) for i in range(0, x.count, lanes)]
+    return [x.made(shuffled(x, x, range(i, i + lanes))) for i in range(0, x.count, lanes)]
 
 
 def joined(parts: list[Lanes]) -> Lanes:
@@ -378,11 +379,12 @@ def joined(parts: list[Lanes]) -> Lanes:
     while len(parts) > 1:
         width = 2 * (parts[0].count or 0)
         pairs = zip(parts[::2], parts[1::2], strict=True)
-        parts = [a.made(_shuffled(a, b, range(width))) for a, b in pairs]
+        parts = [a.made(shuffled(a, b, range(width))) for a, b in pairs]
     return parts[0]
 
 
-def _shuffled(a: Lanes, b: Lanes, order: range) -> ir.Value:
+def shuffled(a: Lanes, b: Lanes, order: Sequence[int]) -> ir.Value:
+    """The lanes of two vectors, b's numbered after a's, in an order."""
     mask = ir.Constant(ir.VectorType(ir.IntType(32), len(order)), list(order))
     return a.builder.shuffle_vector(a.value, b.value, mask)
 
