@@ -47,8 +47,9 @@ def finish_writing(buffer: Any) -> None:
 
 
 def take_off(launch: Any, buffers: dict[int, Any], written: frozenset[int]) -> None:
-    """Notes what is in flight from now on (nothing is before: see ``finish``)."""
+    """Notes what is in flight from now on. What another thread has noted meanwhile lands first."""
     with IN_FLIGHT.lock:
+        finish()
         IN_FLIGHT.buffers = buffers
         IN_FLIGHT.written = written
         IN_FLIGHT.launch = launch
