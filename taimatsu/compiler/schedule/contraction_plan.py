@@ -29,10 +29,12 @@ LATENCY = 4.0  # cycles of a multiply-add
 LOADS = 2.0  # loads in a cycle, and multiply-adds
 GATHERED = 1.0  # cycles for each number that is loaded on its own into a vector
 SCATTERED = 1.0  # cycles to store a number on its own
-PACK_COPY = 0.25  # cycles to pack an element that follows others, in the second cache; 1 beyond
+PACK_COPY = 0.25  # cycles to pack an element that follows others
+PACK_FAR = 1.5  # the same where the second cache does not hold what is read and written
 FAR_BYTES = 2048  # steps of so many bytes are not foreseen, and soon on pages of their own,
 FAR = 8.0  # which costs so many cycles each
-PACK_TURNED = 0.5  # the same for one that lies along the reduction
+PACK_TURNED = 0.5  # cycles to pack an element that lies along the reduction
+SQUARE_COLUMNS = 4  # what is turned with fewer columns than this part of its lanes is gathered
 PACK_CHUNK = 20_000  # elements that a chunk packs
 CROWDED = 2.5  # loads that one costs which pushes others out of the first cache
 CACHE_LINE = 64
@@ -235,12 +237,21 @@ class _Search:
             if inner not in self.problem.axes or (holds and inner is not lane):
                 return [direct]
             along = inner
-        both = 2 * elements * SIZES[self.problem.dtype]
-        copied = PACK_COPY if both <= self.target.l2_bytes else 1.0
-        if along is None or not operand.is_contiguous(along):
-            turned = any(operand.is_contiguous(v) for v in self.problem.reduced)
-            copied = max(copied, PACK_TURNED) if turned else GATHERED
+        copied = self._copied(operand, along, elements)
         return [direct, _Way(1.0, 0.0, PACK_LAUNCH + elements * copied, True)]
+
+    def _copied(self, operand: Operand, along: Var | None, elements: int) -> float:
+        """Cycles to pack an element: to move it, or to wait for memory."""
+        both = 2 * elements * SIZES[self.problem.dtype]
+        waits = PACK_FAR if both > self.target.l2_bytes else 0.0
+        if along is not None and operand.is_contiguous(along):
+            return max(PACK_COPY, waits)
+        row = prod([self.size[v] for v in operand.run(self.problem.reduced)])
+        whole, rest = divmod(row, self.lanes)
+        if rest * SQUARE_COLUMNS >= self.lanes:
+            whole, rest = whole + 1, 0
+        moved = (whole * self.lanes * PACK_TURNED + rest * GATHERED) / row
+        return max(moved, waits)
 
     def _panel_axis(self, number: int, made: Plan) -> Var | None:
         """The axis along which panels of an operand are cut: that of vectors, or of many rows."""
