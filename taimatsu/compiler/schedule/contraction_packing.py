@@ -21,6 +21,7 @@ from taimatsu.compiler.schedule.contraction_plan import (
     FAR_BYTES,
     MOST_CHUNKS,
     PACK_CHUNK,
+    SQUARE_COLUMNS,
     Plan,
     count,
 )
@@ -32,7 +33,6 @@ from taimatsu.ir.loops import Allocate, Buffer, Loop, Prefetch, Statement, Store
 
 # Of which memory is asked for what will be packed: single steps, squares, rows of few squares.
 STEPS_AHEAD, SQUARES_AHEAD, ROWS_AHEAD = 8, 4, 2
-SQUARE_COLUMNS = 4  # a square of fewer columns than this part of its lanes is not worth it
 INLINE_USES = 4  # a factor that is computed is stored if it is used more often than that
 
 
@@ -106,24 +106,10 @@ def _panel(chosen: Plan, axis: Var, operand: Operand) -> _Panel:
 
 
 def _turned_axes(chosen: Plan, axis: Var, operand: Operand) -> list[Var]:
-    """The axes of the reduction along which lie what is packed along another one: the one whose
-    elements follow one another, and those that go on where it ends.
-    """
-    if chosen.lanes == 1 or operand.strides is None or operand.is_contiguous(axis):
+    """The axes of the reduction along which lie what is packed along another one."""
+    if chosen.lanes == 1 or operand.is_contiguous(axis):
         return []
-    found: list[Var] = []
-    left = [v for v in chosen.order if v in operand.axes]
-    step = index(1)
-    while True:
-        following = next((v for v in left if operand.stride(v) in (step, -step)), None)
-        if following is None:
-            break
-        found.append(following)
-        left.remove(following)
-        if following.extent.terms:
-            break
-        step = step * following.extent
-    return found
+    return operand.run(chosen.order)
 
 
 class _Run(NamedTuple):

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint
 from taimatsu.compiler.schedule.contraction_region import (
+    fit_region,
     outer_axes,
     run_to_finish_along,
 )
@@ -34,10 +35,12 @@ LOADS = 2.0  # loads in a cycle, and multiply-adds
 GATHERED = 1.0  # cycles for each number that is loaded on its own into a vector
 SCATTERED = 1.0  # cycles to store a number on its own
 TURNED = 0.5  # the same where a tile has many rows of them, which are turned in registers
-PACK_COPY = 0.25  # cycles to pack an element that follows others, in the second cache; 1 beyond
+PACK_COPY = 0.25  # cycles to pack an element that follows others
+PACK_FAR = 1.5  # the same where the second cache does not hold what is read and written
 FAR_BYTES = 2048  # steps of so many bytes are not foreseen, and soon on pages of their own,
 FAR = 8.0  # which costs so many cycles each
-PACK_TURNED = 0.5  # the same for one that lies along the reduction
+PACK_TURNED = 0.5  # cycles to pack an element that lies along the reduction
+SQUARE_COLUMNS = 4  # what is turned with fewer columns than this part of its lanes is gathered
 PACK_CHUNK = 20_000  # elements that a chunk packs
 CROWDED = 2.5  # loads that one costs which pushes others out of the first cache
 CACHE_LINE = 64
@@ -49,7 +52,6 @@ LONG_SUM = 1024  # terms after which a sum that is cut begins anew
 MOST_PARTIAL = 1 << 20  # bytes of a result of which each part of a cut sum has its own
 CHUNK_CYCLES = 20_000.0
 MOST_CHUNKS = 48
-REGION_SHARE = 8  # a chunk's sums take at most this part of the second cache
 TILES_TO_SHARE = 16  # fewer tiles than that are too few for many cores
 Size = Callable[[Index], int]
 Cut = tuple[Var, int]  # an axis of the reduction, and how many of its elements make a part
@@ -247,12 +249,21 @@ class _Search:
             if inner not in self.problem.axes or (holds and inner is not lane):
                 return [direct]
             along = inner
-        both = 2 * elements * SIZES[self.problem.dtype]
-        copied = PACK_COPY if both <= self.target.l2_bytes else 1.0
-        if along is None or not operand.is_contiguous(along):
-            turned = any(operand.is_contiguous(v) for v in self.problem.reduced)
-            copied = max(copied, PACK_TURNED) if turned else GATHERED
+        copied = self._copied(operand, along, elements)
         return [direct, _Way(1.0, 0.0, PACK_LAUNCH + elements * copied, True)]
+
+    def _copied(self, operand: Operand, along: Var | None, elements: int) -> float:
+        """Cycles to pack an element: to move it, or to wait for memory."""
+        both = 2 * elements * SIZES[self.problem.dtype]
+        waits = PACK_FAR if both > self.target.l2_bytes else 0.0
+        if along is not None and operand.is_contiguous(along):
+            return max(PACK_COPY, waits)
+        row = prod([self.size[v] for v in operand.run(self.problem.reduced)])
+        whole, rest = divmod(row, self.lanes)
+        if rest * SQUARE_COLUMNS >= self.lanes:
+            whole, rest = whole + 1, 0
+        moved = (whole * self.lanes * PACK_TURNED + rest * GATHERED) / row
+        return max(moved, waits)
 
     def _panel_axis(self, number: int, made: Plan) -> Var | None:
         """The axis along which panels of an operand are cut: that of vectors, or of many rows."""
@@ -524,7 +535,7 @@ def _chunks(problem: Problem, chosen: Plan, target: Target) -> None:
     axes = _by_use(problem, chosen)
     if chosen.finish:
         axes = [*outer_axes(problem, chosen.finish), chosen.finish[0]]
-        _fit_region(problem, chosen, axes, blocks, target)
+        fit_region(problem, chosen, axes, blocks, target)
     for axis, block in blocks.items():
         wanted = -(-wanted // -(-hint(axis.extent) // (block * chosen.step(axis))))
     for axis in axes:
@@ -579,19 +590,6 @@ def _fit_cache(problem: Problem, chosen: Plan, blocks: dict[Var, int], target: T
             cuts = min(blocks[axis], -(-int(size) // (target.l2_bytes // 2)))
             size /= cuts
             blocks[axis] = -(-blocks[axis] // cuts)
-
-
-def _fit_region(
-    problem: Problem, chosen: Plan, axes: list[Var], blocks: dict[Var, int], target: Target
-) -> None:
-    """Makes blocks (in tiles) so small that a chunk's sums stay in the second cache. The outermost
-    axis of the run that outputs follow is the last to be cut, its others are not.
-    """
-    blocks.update({v: -(-hint(v.extent) // chosen.step(v)) for v in chosen.finish[1:]})
-    for axis in axes:
-        size = prod([b * chosen.step(v) for v, b in blocks.items()]) * SIZES[problem.dtype]
-        fitting = blocks[axis] * target.l2_bytes // (size * REGION_SHARE)
-        blocks[axis] = max(1, min(fitting, blocks[axis]))
 
 
 def count(extent: Index, block: int) -> Index:

@@ -118,6 +118,23 @@ class Operand:
     def is_contiguous(self, axis: Var) -> bool:
         return self.strides is not None and self.stride(axis) == 1
 
+    def run(self, axes: Iterable[Var]) -> list[Var]:
+        """Those axes whose elements follow one another in memory (forwards or backwards), innermost
+        first: each goes on where the one before it ends.
+        """
+        found: list[Var] = []
+        left = [v for v in axes if v in self.axes] if self.strides is not None else []
+        step = index(1)
+        while True:
+            following = next((v for v in left if self.stride(v) in (step, -step)), None)
+            if following is None:
+                return found
+            found.append(following)
+            left.remove(following)
+            if following.extent.terms:
+                return found
+            step = step * following.extent
+
     def overlaps(self) -> bool:
         """Whether different positions read one element: windows of a convolution."""
         return prod([hint(v.extent) for v in self.axes]) > 1.05 * self.elements

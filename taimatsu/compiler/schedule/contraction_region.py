@@ -21,7 +21,10 @@ from taimatsu.ir.loops import Allocate, Buffer, Loop, Statement, Store, Transpos
 
 if TYPE_CHECKING:
     from taimatsu.compiler.schedule.contraction_kernel import ContractionWriter, Tile
+    from taimatsu.compiler.schedule.contraction_plan import Plan
+    from taimatsu.ir.target import Target
 
+SHARE = 8  # a chunk's sums take at most this part of the second cache
 LEAST_TURNED = 4  # rows of a tile that are turned in registers; fewer are stored one by one
 CROWDED_BYTES = 1024  # rows so far apart (or a multiple of it) compete for places in the cache
 
@@ -75,6 +78,19 @@ def _step(where: Index, axis: Var) -> Index | None:
         return where.stride(axis)
     except ValueError:
         return None
+
+
+def fit_region(
+    problem: Problem, chosen: Plan, axes: list[Var], blocks: dict[Var, int], target: Target
+) -> None:
+    """Makes blocks (in tiles) so small that a chunk's sums stay in the second cache. The outermost
+    axis of the run that outputs follow is the last to be cut, its others are not.
+    """
+    blocks.update({v: -(-hint(v.extent) // chosen.step(v)) for v in chosen.finish[1:]})
+    for axis in axes:
+        size = prod([b * chosen.step(v) for v, b in blocks.items()]) * SIZES[problem.dtype]
+        fitting = blocks[axis] * target.l2_bytes // (size * SHARE)
+        blocks[axis] = max(1, min(fitting, blocks[axis]))
 
 
 class Region:
