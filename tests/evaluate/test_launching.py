@@ -121,6 +121,7 @@ def test_a_launch_after_one_in_the_background_has_words_of_its_own() -> None:
     )
 
 
+@pytest.mark.skipif(config.eager, reason="with TAIMATSU_EAGER=1 nothing is in the background")
 def test_an_update_by_hand_is_carried_out_in_the_background(monkeypatch: Any) -> None:
     """A backward that another follows ends the recording; nobody has asked for values yet."""
     x = torch.ones(256, 784)
