@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,9 +18,27 @@ _execute: Callable[..., dict[int, np.ndarray]] | None = None
 
 def execute(graph: Graph, buffers: dict[int, np.ndarray], items: list, *more: Any) -> Any:
     """``compiled.execute``; the compiler is imported by the first program."""
-    global _execute
-    if _execute is None:
-        from taimatsu.evaluate.compiled import execute as found
+    return (_execute or _imported())(graph, buffers, items, *more)
 
-        _execute = found
-    return _execute(graph, buffers, items, *more)
+
+def _imported() -> Callable[..., dict[int, np.ndarray]]:
+    """``compiled.execute``. A thread of its own imports it: Ctrl-C reaches the main thread alone,
+    and in the middle of an import it would leave Python's import lock taken for good.
+    """
+    failed: list[BaseException] = []
+
+    def load() -> None:
+        global _execute
+        try:
+            from taimatsu.evaluate.compiled import execute as found
+        except BaseException as error:
+            failed.append(error)
+        else:
+            _execute = found
+
+    thread = threading.Thread(target=load, name="taimatsu import", daemon=True)
+    thread.start()
+    thread.join()
+    if _execute is None:
+        raise failed[0]
+    return _execute

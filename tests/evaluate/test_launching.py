@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -143,3 +145,22 @@ def test_an_update_by_hand_is_carried_out_in_the_background(monkeypatch: Any) ->
     assert all(wanted)
     assert weight[0, 0].item() == -6 * 256 * 0.5
     assert not wanted[-1]
+
+
+IMPORTED_BY = """
+import sys, threading
+import taimatsu as torch
+found = []
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "taimatsu.evaluate.compiled":
+            found.append(threading.current_thread() is threading.main_thread())
+sys.meta_path.insert(0, Finder())
+assert (torch.ones(3) + 1).sum().item() == 6
+assert found == [False], found
+"""
+
+
+def test_no_interrupt_comes_into_the_import_of_the_compiler() -> None:
+    """They reach the main thread, and would leave Python's import lock taken."""
+    subprocess.run([sys.executable, "-c", IMPORTED_BY], check=True, timeout=60)
