@@ -370,7 +370,9 @@ def differences(got: np.ndarray, expected: np.ndarray, dtype: str) -> np.ndarray
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("block", range(10))
+@pytest.mark.parametrize(
+    "block", [pytest.param(n, marks=[pytest.mark.exhaustive] * (n >= 5)) for n in range(10)]
+)
 def test_random_kernels(block, target):
     for seed in range(block * 15, block * 15 + 15):
         check_seed(seed, TARGETS[target])

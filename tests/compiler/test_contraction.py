@@ -596,8 +596,8 @@ def vector_loops(body: Iterable[Any]) -> Iterator[tuple[Any, list[Store]]]:
             yield from vector_loops(statement.body)
 
 
-@pytest.mark.parametrize("kernel", [(3, 3), (2, 4), (5, 5)])
-@pytest.mark.parametrize("channels", [6, 37, 96])
+@pytest.mark.parametrize("kernel", [(3, 3), (2, 4)])
+@pytest.mark.parametrize("channels", [6, 37])
 @pytest.mark.parametrize("make", [convolution, input_gradient])
 def test_weights_of_windows_are_turned_as_rows(make, channels, kernel):
     """Taps and channels that lie one after the other are read in whole lines, not one by one."""
