@@ -7,7 +7,7 @@ variables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from math import gcd, prod
 
 from taimatsu.compiler.schedule.contraction_finish import (
@@ -24,6 +24,7 @@ from taimatsu.compiler.schedule.contraction_stretches import (
     Stretch,
     counted_loop,
     lane_stretches,
+    nested,
     row_stretches,
 )
 from taimatsu.ir import expression as ex
@@ -42,14 +43,6 @@ PANEL, ROW_PANEL = Var("panel", 1), Var("panel", 1)
 def panel_of(chosen: Plan, axis: Var) -> Var:
     """What stands for the number of a panel along an axis."""
     return PANEL if axis is chosen.lane else ROW_PANEL
-
-
-def nested(variables: Sequence[Var], kind: str, body: Iterable[Statement]) -> list[Statement]:
-    """Loops around statements, the first variable outermost."""
-    made = list(body)
-    for var in reversed(variables):
-        made = [Loop(var, kind, made)]
-    return made
 
 
 def cut(extent: Index, block: int, at: Index) -> tuple[Index, Index]:

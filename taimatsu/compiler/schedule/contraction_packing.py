@@ -14,7 +14,6 @@ from typing import NamedTuple
 from taimatsu.compiler.schedule.contraction_finish import Position
 from taimatsu.compiler.schedule.contraction_kernel import (
     ChunkCounter,
-    nested,
     panel_of,
 )
 from taimatsu.compiler.schedule.contraction_plan import (
@@ -26,6 +25,7 @@ from taimatsu.compiler.schedule.contraction_plan import (
     count,
 )
 from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint, operand_of
+from taimatsu.compiler.schedule.contraction_stretches import nested
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import SIZES
 from taimatsu.ir.index import Index, Var, ceil_div, index, minimum

@@ -19,7 +19,7 @@ from math import gcd, prod
 from operator import itemgetter
 from typing import NamedTuple
 
-from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint
+from taimatsu.compiler.schedule.contraction_problem import Operand, Problem, hint, step_along
 from taimatsu.compiler.schedule.contraction_region import (
     fit_region,
     outer_axes,
@@ -202,7 +202,7 @@ class _Search:
         )
 
         self.contiguous = [
-            {v for v in problem.axes if _step(o.address, v) == 1} for o in problem.outputs
+            {v for v in problem.axes if step_along(o.address, v) == 1} for o in problem.outputs
         ]
         self.runs = {v: run_to_finish_along(problem, v, lanes) for v in problem.axes}
 
@@ -446,13 +446,6 @@ class _Search:
         """The result's axes of an operand, those with many elements first."""
         mine = [v for v in self.problem.axes if v in operand.axes]
         return sorted(mine, key=lambda v: -self.size[v])
-
-
-def _step(address: Index, axis: Var) -> Index | None:
-    try:
-        return address.stride(axis)
-    except ValueError:
-        return None
 
 
 # -- cutting ---------------------------------------------------------------------------------

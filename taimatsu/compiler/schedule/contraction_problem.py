@@ -217,6 +217,14 @@ def hint(extent: Index) -> int:
     return max(extent.hint(), 1)
 
 
+def step_along(address: Index, axis: Var) -> Index | None:
+    """What a step along an axis adds to an address; None where that is not the same everywhere."""
+    try:
+        return address.stride(axis)
+    except ValueError:
+        return None
+
+
 def problem_of(group: Group, layouts: dict[Stage, Layout], whole: bool = False) -> Problem:
     """The group as a ``Problem``, ``whole`` axes not being divided.
 

@@ -13,7 +13,8 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from taimatsu.compiler.schedule.contraction_finish import Position, finished, places_of
-from taimatsu.compiler.schedule.contraction_problem import Problem, hint
+from taimatsu.compiler.schedule.contraction_problem import Problem, hint, step_along
+from taimatsu.compiler.schedule.contraction_stretches import nested
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import SIZES
 from taimatsu.ir.index import Index, Var, index
@@ -37,7 +38,7 @@ def run_to_finish_along(problem: Problem, lane: Var, lanes: int) -> tuple[Var, .
         return ()
     places = places_of(problem)
     weights = {
-        axis: sum(weight for where, weight in places if _step(where, axis) == 1)
+        axis: sum(weight for where, weight in places if step_along(where, axis) == 1)
         for axis in problem.axes
     }
     last = max(problem.axes, key=lambda v: (weights[v], v is lane))
@@ -54,15 +55,15 @@ def _run(problem: Problem, places: list[Index], last: Var, lane: Var) -> list[Va
     """
     run, pitch = [last], last.extent
     while run[0] is not lane and pitch.is_constant and not problem.checks:
-        steps = {_step(where, last) for where in places}
-        if None in steps:
+        steps = [step_along(where, last) for where in places]
+        wanted = [None if step is None else step * pitch for step in steps]
+        if None in wanted:
             break
         found = next(
             (
                 axis
                 for axis in problem.axes
-                if axis not in run
-                and all(_step(where, axis) == _step(where, last) * pitch for where in places)  # type: ignore[operator, arg-type]
+                if axis not in run and [step_along(where, axis) for where in places] == wanted
             ),
             None,
         )
@@ -71,13 +72,6 @@ def _run(problem: Problem, places: list[Index], last: Var, lane: Var) -> list[Va
         run.insert(0, found)
         pitch = pitch * found.extent
     return run
-
-
-def _step(where: Index, axis: Var) -> Index | None:
-    try:
-        return where.stride(axis)
-    except ValueError:
-        return None
 
 
 def fit_region(
@@ -141,7 +135,7 @@ class Region:
             return [Store(self.buffer, self._place(here), ex.load(tile.sums, [*at, vector]))]
 
         body: list[Statement] = tile.vector(make, masked=False)
-        return _unrolled(list(tile.rows.values()), body)
+        return nested(list(tile.rows.values()), "unroll", body)
 
     def _turned(self, tile: Tile, rows: Var) -> list[Statement]:
         """Squares of sums are transposed, so that rows follow one another."""
@@ -169,7 +163,7 @@ class Region:
             writes = Loop(along, "vector", [write], width=lanes)
             body += [Transpose(square), Loop(step, "unroll", [writes])]
             made.append(Allocate(square, body))
-        return _unrolled([*others, number], made)
+        return nested([*others, number], "unroll", made)
 
     # -- what becomes of them --------------------------------------------------------------
 
@@ -200,13 +194,7 @@ def outer_axes(problem: Problem, run: Sequence[Var]) -> list[Var]:
     address = problem.outputs[0].address
 
     def far(axis: Var) -> int:
-        step = _step(address, axis)
+        step = step_along(address, axis)
         return 0 if step is None else abs(step.hint())
 
     return sorted([v for v in problem.axes if v not in run], key=far, reverse=True)
-
-
-def _unrolled(variables: list[Var], body: list[Statement]) -> list[Statement]:
-    for var in reversed(variables):
-        body = [Loop(var, "unroll", body)]
-    return body

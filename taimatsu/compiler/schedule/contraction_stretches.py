@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from taimatsu.ir.index import Index, Var, ceil_div, index, minimum
@@ -100,3 +100,11 @@ def lane_stretches(
         at = counted[1] * lanes
         found.append(Stretch(counted[0], begin + at, 1, minimum(lanes, left - at), panel))
     return found
+
+
+def nested(variables: Sequence[Var], kind: str, body: Iterable[Statement]) -> list[Statement]:
+    """Loops around statements, the first variable outermost."""
+    made = list(body)
+    for var in reversed(variables):
+        made = [Loop(var, kind, made)]
+    return made

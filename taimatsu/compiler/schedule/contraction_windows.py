@@ -18,10 +18,10 @@ from taimatsu.compiler.schedule.contraction_kernel import (
     Position,
     Tile,
     finished,
-    nested,
 )
 from taimatsu.compiler.schedule.contraction_plan import Plan
-from taimatsu.compiler.schedule.contraction_problem import Pool, Problem
+from taimatsu.compiler.schedule.contraction_problem import Pool, Problem, step_along
+from taimatsu.compiler.schedule.contraction_stretches import nested
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import SIZES, Expression
 from taimatsu.ir.index import Index, Var, index
@@ -110,7 +110,7 @@ class _WindowSearch(contraction_plan._Search):
         taps = prod([self.size[v] for v in self.problem.taps])
         for pool in self.problem.pools:
             if pool.buffer is not None:
-                along = contraction_plan._step(pool.address, lane) == 1
+                along = step_along(pool.address, lane) == 1
                 cost += (1.5 if along else contraction_plan.SCATTERED * self.lanes) / taps
         return cost
 

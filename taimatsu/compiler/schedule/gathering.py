@@ -22,7 +22,6 @@ from taimatsu.compiler.schedule.contraction import Combiner, partial_size
 from taimatsu.compiler.schedule.contraction_kernel import (
     ChunkCounter,
     cut,
-    nested,
     partial_address,
 )
 from taimatsu.compiler.schedule.contraction_launch import launch_of
@@ -35,6 +34,7 @@ from taimatsu.compiler.schedule.contraction_plan import (
     count,
 )
 from taimatsu.compiler.schedule.contraction_problem import Problem, flattened, hint, problem_of
+from taimatsu.compiler.schedule.contraction_stretches import nested
 from taimatsu.ir import expression as ex
 from taimatsu.ir.expression import SIZES, Expression
 from taimatsu.ir.index import Index, Var, index, minimum
