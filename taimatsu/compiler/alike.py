@@ -18,7 +18,7 @@ from taimatsu.ir.index import Index, Product, Symbol, Var
 from taimatsu.ir.stages import Item, Stage
 from taimatsu.ir.target import Target
 
-KEPT = 4096  # forms whose kernels are remembered
+KEPT = 512  # forms whose kernels are remembered: a hundredth of a megabyte each, or a tenth
 
 
 class Form:

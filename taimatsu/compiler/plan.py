@@ -9,6 +9,7 @@ needed at the same time.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,8 +82,8 @@ class Call:
         flops, bytes: what it computes and moves.
         may_fail: whether it checks anything.
         specialises: whether code for known extents is worth having.
-        kernel: the loops; None where the plan comes from disk.
-        packed: the loops as bytes, where the plan comes from disk and they may be wanted again.
+        kernel: the loops; None once there is code, unless somebody watches.
+        packed: then the loops as bytes, compressed, where they may be wanted again.
     """
 
     key: str
@@ -102,11 +103,19 @@ class Call:
 
     def loops(self) -> Any:
         """The kernel's loops as bytes."""
-        return self.packed or pack_kernel(self.kernel)
+        return zlib.decompress(self.packed) if self.packed else pack_kernel(self.kernel)
+
+    def forget_loops(self) -> None:
+        """Keeps of the loops what may be wanted again: they are most of a plan's memory."""
+        self.packed, self.kernel = self._kept(), None
+
+    def _kept(self) -> Any:
+        if self.kernel is None or not self.specialises:
+            return self.packed
+        return zlib.compress(pack_kernel(self.kernel), 1)
 
     def __getstate__(self) -> dict[str, Any]:
-        packed = self.loops() if self.specialises else b""
-        return {**self.__dict__, "kernel": None, "packed": packed}
+        return {**self.__dict__, "kernel": None, "packed": self._kept()}
 
 
 @dataclass(eq=False)
@@ -150,6 +159,16 @@ class Plan:
     outputs: list[tuple[int, Index, str]]
     updated: list[int]
     keys: list[str] = field(default_factory=list)
+
+    def has_loops(self) -> bool:
+        """Whether the kernels can be shown."""
+        return all(call.kernel is not None for call in self.calls if isinstance(call, Call))
+
+    def forget_loops(self) -> None:
+        """See ``Call.forget_loops``."""
+        for call in self.calls:
+            if isinstance(call, Call):
+                call.forget_loops()
 
 
 # -- how it is made ----------------------------------------------------------------------------

@@ -45,7 +45,7 @@ Prepared = tuple[Plan, dict[str, Any]]  # a plan, and its code by object key
 
 _ABSENT = object()
 _lock = threading.RLock()
-_plans: OrderedDict[tuple[Target, str], Prepared] = OrderedDict()
+_plans: OrderedDict[str, Prepared] = OrderedDict()  # by the key that they have on disk
 _loaded: dict[str, Code] = {}  # code, by its object's key
 _shapes: dict[tuple, list[tuple]] = {}  # by what programs do: the shapes that came in
 
@@ -83,6 +83,8 @@ def execute(
     if bound is _ABSENT:
         bound = _prepared(graph, buffers, items)
     if explain.is_watched():
+        if bound is not None and not bound.plan.has_loops():
+            bound = _prepared(graph, buffers, items)
         explain.watched(graph, bound)
     if bound is None:
         return interpreter.execute(graph, buffers, items)
@@ -127,10 +129,10 @@ def _bound(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound:
     lowered = lower(graph, numbers, sizes, _varying(graph), _moving(graph, numbers))
     canonical = Canonical(graph, lowered)
     target = Target.host()
-    key = (target, canonical.text)
+    key = plan_key(canonical.text, target)
     found = _plans.get(key)
-    if found is None:
-        found = _planned(graph, lowered, canonical, target)
+    if found is None or (explain.is_watched() and not found[0].has_loops()):
+        found = _planned(key, graph, lowered, canonical, target)
         _plans[key] = found
         if len(_plans) > PLANS:
             _plans.popitem(last=False)
@@ -154,11 +156,12 @@ def _bound(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound:
     return bound
 
 
-def _planned(graph: Graph, lowered: Lowered, canonical: Canonical, target: Target) -> Prepared:
+def _planned(
+    key: str, graph: Graph, lowered: Lowered, canonical: Canonical, target: Target
+) -> Prepared:
     """A structure's plan and code: from the disk cache, else from the compiler."""
     if REPORT.wants("record"):
         REPORT.say("record", str(graph))
-    key = plan_key(canonical.text, target)
     if not explain.is_watched() and not any(map(REPORT.wants, COMPILER_TOPICS)):
         found = kept_plan(key, _loaded)
         if found is not None:
@@ -179,8 +182,10 @@ def _planned(graph: Graph, lowered: Lowered, canonical: Canonical, target: Targe
     STATISTICS.compilations += made
     REPORT.say("cache", f"{len(launches)} kernels: {made} compiled, the others found")
     plan.keys = list(codes)
-    keep_plan(key, plan)
     _show(graph, plan, target)
+    if not explain.is_watched():
+        plan.forget_loops()
+    keep_plan(key, plan)
     return plan, _codes(codes)
 
 

@@ -17,7 +17,7 @@ from taimatsu.compiler import objects
 from taimatsu.compiler.plan import Call
 from taimatsu.compiler.specialise import specialised
 from taimatsu.compiler.transport import unpack_kernel
-from taimatsu.evaluate import compiled, interpreter, specialisation
+from taimatsu.evaluate import compiled, explain, interpreter, specialisation
 from taimatsu.evaluate.program import Bound
 from taimatsu.ir.graph import Graph
 from taimatsu.ir.verifier import verify
@@ -108,7 +108,7 @@ def comparing(patch: pytest.MonkeyPatch, target: Any, *counts: int) -> Iterator[
     try:
         with patch.context() as inner:
             inner.setattr(compiled.Target, "host", lambda: target)
-            inner.setattr(compiled, "kept_plan", lambda key, loaded: None)  # its kernels are wanted
+            inner.setattr(explain, "is_watched", lambda: True)  # the loops are wanted
             inner.setattr(compiled, "_plans", type(compiled._plans)())
             inner.setattr(registered, "execute", both)
             yield both
