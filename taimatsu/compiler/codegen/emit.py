@@ -18,10 +18,11 @@ import os
 import struct
 import sys
 import types
+from functools import cache
 
 # Kernels come as unrolled SSA values, so little is left to do: inline the small functions, promote
-# what was written as memory, simplify, and drop what is not called. Loop-invariant code, strength
-# reduction, scheduling and common subexpressions of address arithmetic are the backend's at level
+# what was written as memory, simplify, and drop what is not called. Loop-invariant code,
+# scheduling and common subexpressions of address arithmetic are the backend's at level
 # 2. The pipeline of O3 is superlinear on unrolled code, which it makes no faster.
 PASSES = (
     "always_inliner",
@@ -80,6 +81,7 @@ class Emitter:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
         llvm.initialize_native_asmparser()  # inline assembly
+        _set_options(llvm)
 
     def machine(self, triple: str, cpu: str, features: str):
         """The target machine; RuntimeError for a triple that LLVM does not know."""
@@ -127,6 +129,17 @@ class Emitter:
             getattr(manager, f"add_{name}_pass")()
         builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
         manager.run(module, builder)
+
+
+@cache
+def _set_options(llvm) -> None:
+    """LLVM's settings, which are the process's and may be set once.
+
+    Loop strength reduction looks for addresses to count up. Kernels compute theirs in the loop
+    where they change (``integers.py``), so that it found nothing that shows in times, and took
+    half to three quarters of code generation.
+    """
+    llvm.set_option("", "-disable-lsr")
 
 
 def answer(emitter: Emitter, request: list[bytes]) -> list[bytes]:

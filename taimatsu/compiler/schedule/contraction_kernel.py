@@ -33,6 +33,7 @@ from taimatsu.ir.index import Index, Var, index, minimum
 from taimatsu.ir.loops import Allocate, Buffer, Loop, Prefetch, Statement, Store
 
 UNROLLED = 252  # multiply-adds of a body up to which short inner loops are written out
+UNROLLED_REST = 64  # the same of tiles that are there for what an unknown extent may leave over
 SOON = 64  # steps of a reduction that give memory no time to answer meanwhile
 FINISHED = 400  # operations to finish a tile up to which they are written out
 # They stand for the numbers of panels in addresses of packed operands: along the lane axis, and
@@ -178,6 +179,7 @@ class Tile:
         self.lane_run = tile.get(chosen.lane)
         self.vectors = 1 if self.lane_run is None else self.lane_run.size
         self.tail = None if self.lane_run is None else self.lane_run.tail
+        self.is_rest = any(run.is_rest for run in tile.values())
         self.rows = {
             v: writer.fresh("u", run.size)
             for v, run in tile.items()
@@ -248,6 +250,7 @@ class Tile:
         for row in self.rows.values():
             size *= row.extent.constant
         size *= self.vectors
+        most = UNROLLED_REST if self.is_rest else UNROLLED
         for axis in reversed(order):
             _, extent = self.writer.terms[axis]
             if (
@@ -257,7 +260,7 @@ class Tile:
             ):
                 break
             size *= extent.constant
-            if size > UNROLLED:
+            if size > most:
                 break
             chosen.add(axis)
         return chosen

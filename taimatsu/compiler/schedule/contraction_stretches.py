@@ -21,6 +21,7 @@ class Stretch:
         size: elements of a tile; along the lane axis vectors.
         tail: along the lane axis: how many lanes of the last vector are used, None for all.
         panel: the number of the panel it belongs to.
+        is_rest: whether it is one of several kinds that an unknown extent may leave over.
     """
 
     var: Var | None
@@ -28,6 +29,7 @@ class Stretch:
     size: int
     tail: Index | None = None
     panel: Index = ZERO
+    is_rest: bool = False
 
     def loop(self, body: Iterable[Statement]) -> list[Statement]:
         if self.var is None:
@@ -49,11 +51,12 @@ def row_stretches(axis: Var, start: Index, extent: Index, factor: int) -> list[S
     """Tiles of ``factor`` elements that cover ``extent`` from ``start``, then smaller ones."""
     found: list[Stretch] = []
 
-    def add(suffix: str, times: Index, begin: Index, size: int) -> None:
+    def add(suffix: str, times: Index, begin: Index, size: int, is_rest: bool = False) -> None:
         counted = counted_loop(f"{axis.name}{suffix}", times)
         if counted is not None:
             panel = first + (counted[1] if size == factor else extent // factor)
-            found.append(Stretch(counted[0], begin + counted[1] * size, size, None, panel))
+            at = begin + counted[1] * size
+            found.append(Stretch(counted[0], at, size, None, panel, is_rest))
 
     first = start // factor
     add("t", extent // factor, start, factor)
@@ -68,7 +71,7 @@ def row_stretches(axis: Var, start: Index, extent: Index, factor: int) -> list[S
         size *= 2
     left, begin = extent % factor, start + extent // factor * factor
     while factor > 1 and size:
-        add(f"r{size}", left // size, begin, size)
+        add(f"r{size}", left // size, begin, size, is_rest=True)
         begin, left, size = begin + left // size * size, left % size, size // 2
     return found
 
@@ -98,7 +101,8 @@ def lane_stretches(
     counted = counted_loop(f"{axis.name}q", ceil_div(left, lanes))
     if counted is not None:
         at = counted[1] * lanes
-        found.append(Stretch(counted[0], begin + at, 1, minimum(lanes, left - at), panel))
+        tail = minimum(lanes, left - at)
+        found.append(Stretch(counted[0], begin + at, 1, tail, panel, is_rest=True))
     return found
 
 
