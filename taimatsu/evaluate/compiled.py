@@ -83,7 +83,7 @@ def execute(
     if bound is _ABSENT:
         bound = _prepared(graph, buffers, items)
     if explain.is_watched():
-        if bound is not None and not bound.plan.has_loops():
+        if bound is not None and explain.wants_loops() and not bound.plan.has_loops():
             bound = _prepared(graph, buffers, items)
         explain.watched(graph, bound)
     if bound is None:
@@ -131,7 +131,7 @@ def _bound(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound:
     target = Target.host()
     key = plan_key(canonical.text, target)
     found = _plans.get(key)
-    if found is None or (explain.is_watched() and not found[0].has_loops()):
+    if found is None or (explain.wants_loops() and not found[0].has_loops()):
         found = _planned(key, graph, lowered, canonical, target)
         _plans[key] = found
         if len(_plans) > PLANS:
@@ -162,7 +162,7 @@ def _planned(
     """A structure's plan and code: from the disk cache, else from the compiler."""
     if REPORT.wants("record"):
         REPORT.say("record", str(graph))
-    if not explain.is_watched() and not any(map(REPORT.wants, COMPILER_TOPICS)):
+    if not explain.wants_loops() and not any(map(REPORT.wants, COMPILER_TOPICS)):
         found = kept_plan(key, _loaded)
         if found is not None:
             plan, codes = found
@@ -183,7 +183,7 @@ def _planned(
     REPORT.say("cache", f"{len(launches)} kernels: {made} compiled, the others found")
     plan.keys = list(codes)
     _show(graph, plan, target)
-    if not explain.is_watched():
+    if not explain.wants_loops():
         plan.forget_loops()
     keep_plan(key, plan)
     return plan, _codes(codes)

@@ -10,7 +10,10 @@ from taimatsu.compiler.plan import Call, Plan, ReferenceCall
 from taimatsu.ir.graph import Graph
 from taimatsu.ir.printer import kernel_text
 
-_watchers: list[list[tuple[Graph, Any]]] = []
+Programs = list[tuple[Graph, Any]]  # with what they were bound to, None for the reference
+
+_watchers: list[Programs] = []
+_readers: list[Programs] = []  # of these, those that read the kernels' loops
 
 
 def watched(graph: Graph, bound: Any) -> None:
@@ -23,15 +26,23 @@ def is_watched() -> bool:
     return bool(_watchers)
 
 
+def wants_loops() -> bool:
+    """Whether plans shall keep their kernels' loops, and be made anew if they have not."""
+    return bool(_readers)
+
+
 @contextmanager
-def watching() -> Iterator[list[tuple[Graph, Any]]]:
-    """Collects the programs that are carried out in the block, with what they were bound to."""
-    found: list[tuple[Graph, Any]] = []
-    _watchers.append(found)
+def watching(loops: bool = False) -> Iterator[Programs]:
+    """Collects the programs that are carried out in the block; ``loops``: see ``wants_loops``."""
+    found: Programs = []
+    lists = [_watchers, _readers] if loops else [_watchers]
+    for watchers in lists:
+        watchers.append(found)
     try:
         yield found
     finally:
-        _watchers.remove(found)
+        for watchers in lists:
+            watchers[:] = [x for x in watchers if x is not found]
 
 
 def program_text(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
@@ -43,7 +54,7 @@ def program_text(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str
     from taimatsu import recorder
 
     recorder.flush()
-    with watching() as found:
+    with watching(loops=True) as found:
         function(*args, **kwargs)
         recorder.flush()
     parts = []

@@ -108,7 +108,7 @@ def comparing(patch: pytest.MonkeyPatch, target: Any, *counts: int) -> Iterator[
     try:
         with patch.context() as inner:
             inner.setattr(compiled.Target, "host", lambda: target)
-            inner.setattr(explain, "is_watched", lambda: True)  # the loops are wanted
+            inner.setattr(explain, "wants_loops", lambda: True)  # the loops are wanted
             inner.setattr(compiled, "_plans", type(compiled._plans)())
             inner.setattr(registered, "execute", both)
             yield both

@@ -367,7 +367,7 @@ def test_a_tile_of_sums_is_multiply_adds_and_nothing_else(unroll):
         name: sum(name in line for line in loop) for name in ("vfmadd", "vbroadcastss", "vmov")
     }
     assert counts == {"vfmadd": 28 * unroll, "vbroadcastss": 14 * unroll, "vmov": 2 * unroll}
-    assert len(loop) - sum(counts.values()) <= 5, "pointers, the counter and the branch"
+    assert len(loop) - sum(counts.values()) <= 6, "addresses, the counter and the branch"
 
 
 def test_what_stays_the_same_is_computed_ahead_of_the_loop():
