@@ -17,7 +17,7 @@ from taimatsu.compiler.gathered import gathered, scattered
 from taimatsu.compiler.groups import Group, Layout, ordered_layout
 from taimatsu.compiler.meeting import plain
 from taimatsu.ir.expression import Expression, walk
-from taimatsu.ir.index import Index, Quotient, Remainder, Var, index
+from taimatsu.ir.index import Index, Product, Quotient, Remainder, Var, index
 from taimatsu.ir.stages import Stage, loads
 from taimatsu.ir.target import Target
 
@@ -234,7 +234,7 @@ def _stepping(coordinate: Index | Expression) -> set[Var]:
         return _variables(coordinate)
     found: set[Var] = set()
     for atom, factor in coordinate.terms:
-        if abs(factor) == 1 and type(atom) is not Quotient:
+        if abs(factor) == 1 and type(atom) not in (Quotient, Product):  # a product steps further
             found |= index(atom).variables()
     return found
 

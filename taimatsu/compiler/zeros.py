@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 from taimatsu.ir.expression import FLOATS, Expression
-from taimatsu.ir.index import Index, Minimum, Quotient, Var, bounds, index
+from taimatsu.ir.index import Index, Minimum, Quotient, Var, bounds, index, is_at_most
 
 Range = tuple[int, int]
 Ranges = dict[Var, Range]
@@ -27,6 +27,8 @@ _KEEPING = frozenset(
 )
 _SWAPPED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq", "ne": "ne"}
 _OPPOSITE = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt", "eq": "ne", "ne": "eq"}
+# A comparison fails where sign * (right - left) is at most so much.
+_FAILS = {"lt": (1, 0), "le": (1, -1), "gt": (-1, 0), "ge": (-1, -1)}
 
 
 # -- ranges ------------------------------------------------------------------------------------
@@ -158,9 +160,21 @@ def decided(condition: Expression) -> bool | None:
     """What a comparison of indices is everywhere; None where it is not certain."""
     if condition.op not in _OPPOSITE:
         return None
-    if where_holds(condition) is NOWHERE:
+    if where_holds(condition) is NOWHERE or _never(condition.op, *condition.args):
         return False
-    return True if where_holds(condition, False) is NOWHERE else None
+    opposite = _OPPOSITE[condition.op]
+    if where_holds(condition, False) is NOWHERE or _never(opposite, *condition.args):
+        return True
+    return None
+
+
+def _never(op: str, x: Expression, y: Expression) -> bool:
+    """Whether a comparison fails whatever extents are."""
+    left, right = as_index(x), as_index(y)
+    if left is None or right is None or op not in _FAILS:
+        return False
+    sign, least = _FAILS[op]
+    return is_at_most((right - left) * sign, least)
 
 
 # -- values ------------------------------------------------------------------------------------

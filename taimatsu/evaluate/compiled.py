@@ -36,7 +36,7 @@ from taimatsu.recorder.number import plain
 from taimatsu.runtime import loader, threads
 from taimatsu.runtime.loader import LoadError
 
-PLANS = 1024  # structures whose plans are kept
+PLANS = 512  # structures whose plans are kept: a quarter of a megabyte each
 VARIANTS = 8  # programs of one graph, for numbers that it was specialised to
 
 COMPILER_TOPICS = ("fusion", "schedule", "ir", "llvm", "asm")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from taimatsu.ir.builder import Builder, from_end
-from taimatsu.ir.expression import Expression
+from taimatsu.ir.expression import Expression, walk
 from taimatsu.ir.index import Index, index
 from taimatsu.ir.stages import REPLACE, Stage, View
 from taimatsu.ops.coordinates import (
@@ -242,6 +242,9 @@ def _corner(shape: Sequence[Index], start: int) -> tuple[Index, ...]:
 
 
 def _is_constant(source: Source) -> bool:
+    """Whether all elements are one number, given or computed."""
     stage = source.stage if isinstance(source, View) else source
     value = stage.value
-    return stage.kind == "map" and value is not None and value.op in ("constant", "number")
+    if stage.kind != "map" or value is None:
+        return False
+    return all(node.op not in ("load", "index") for node in walk(value))

@@ -8,6 +8,7 @@ from typing import Any
 
 from taimatsu.compiler.groups import Launch, Memory
 from taimatsu.compiler.schedule.common import Nest, Piece, Place, Values, extent_hint
+from taimatsu.compiler.schedule.parts import in_parts
 from taimatsu.ir.expression import (
     FLOATS,
     Expression,
@@ -97,7 +98,7 @@ class Frame:
         name: str = "",
     ) -> Launch:
         """The finished kernel."""
-        body = tuple(body)
+        body = in_parts(body)
         symbols = _symbols(body, self.memory)
         kernel = Kernel(
             name or self.nest.name,

@@ -27,6 +27,7 @@ Body = tuple[Statement, ...]
 Coordinates = tuple[Any, ...]
 # Gives the buffer and the coordinates that stand in place of an access.
 Access = Callable[[Buffer, Coordinates], tuple[Buffer, Coordinates]]
+Change = Callable[[Expression], Expression | None]
 
 
 def with_body(statement: Any, body: Iterable[Statement]) -> Any:
@@ -95,21 +96,26 @@ def substituted(
     body: Iterable[Statement],
     values: dict[Any, Index | int] | None = None,
     access: Access | None = None,
+    change: Change | None = None,
 ) -> Body:
     """Statements with variables replaced by indices, and with accesses replaced.
 
-    ``access`` sees coordinates in which the variables are replaced already. Loops whose extents
-    change get new variables.
+    ``access`` sees coordinates in which the variables are replaced already, ``change`` expressions,
+    from the leaves up, in which all is (None: as it is). Loops whose extents change get new
+    variables.
     """
-    return _Substitution(values or {}, access).body(body)
+    return _Substitution(values or {}, access, change).body(body)
 
 
 class _Substitution:
     """One rebuilding of statements; see ``substituted``."""
 
-    def __init__(self, values: dict[Any, Index | int], access: Access | None) -> None:
+    def __init__(
+        self, values: dict[Any, Index | int], access: Access | None, change: Change | None
+    ) -> None:
         self.values = values
         self.access = access
+        self.change = change
 
     def body(self, body: Iterable[Statement]) -> Body:
         return tuple([self.statement(s) for s in body])
@@ -140,7 +146,8 @@ class _Substitution:
         if extent == loop.extent:
             return Loop(var, loop.kind, self.body(loop.body), loop.width, loop.unroll)
         made = Var(var.name, extent)
-        inner = _Substitution({**self.values, var: Index(((made, 1),), 0)}, self.access)
+        values = {**self.values, var: Index(((made, 1),), 0)}
+        inner = _Substitution(values, self.access, self.change)
         return Loop(made, loop.kind, inner.body(loop.body), loop.width, loop.unroll)
 
     def coordinate(self, given: Any, done: dict[Expression, Expression]) -> Any:
@@ -160,6 +167,6 @@ class _Substitution:
                 moved = [c if type(c) is Expression else c.substitute(self.values) for c in where]
                 detail = self.accessed(buffer, tuple(moved))
                 return Expression("load", (), node.dtype, detail)
-            return None
+            return None if self.change is None else self.change(node)
 
         return rewrite(root, change, done)
