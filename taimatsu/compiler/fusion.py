@@ -31,7 +31,7 @@ from taimatsu.compiler.pooling import NotPooledError, is_pool, pooled
 from taimatsu.compiler.precedence import Precedence
 from taimatsu.compiler.reads import needed_stages, needs, sources
 from taimatsu.ir.expression import Expression, walk
-from taimatsu.ir.index import Index, Var
+from taimatsu.ir.index import Index, Minimum, Var, index, nested
 from taimatsu.ir.stages import Stage, loads
 from taimatsu.ir.target import Target
 
@@ -474,9 +474,13 @@ class _Fusion:
             return ""
         if stage.kind == "update" or any(s.kind == "update" for s in group.stages):
             return "memory is overwritten element by element only"
+        outermost = kept == list(range(len(kept))) and rows == wide(stage.axes)[: len(rows)]
+        if not outermost and any(
+            _chooses(s, [group.rows[s][k] for k in kept]) for s in group.stages
+        ):
+            return "what its elements are made of changes from lane to lane"
         if is_one_pass(group, stage, kept, rows):
             return ""
-        outermost = kept == list(range(len(kept))) and rows == wide(stage.axes)[: len(rows)]
         together = 1 if outermost else TOGETHER
         inner = 1
         for member in (*group.stages, stage):
@@ -521,6 +525,16 @@ def _bits(number: int) -> Iterator[int]:
         place = number.bit_length() - 1
         yield place
         number ^= 1 << place
+
+
+def _chooses(stage: Stage, rows: list[Var]) -> bool:
+    """Whether a stage clamps places along one of its rows: ``cat``, gradients of slices."""
+    for node in loads(stage):
+        for at in node.detail[1]:
+            folds = [a for a in nested(at) if type(a) is Minimum] if type(at) is Index else []
+            if any(v in index(a).variables() for a in folds for v in rows):
+                return True
+    return False
 
 
 def _is_simple(map_: Stage) -> bool:

@@ -147,9 +147,9 @@ class _Wishes:
                 if stage in self.held or stage.kind == "window":
                     continue
                 costs = [self._cost(stage, d) for d in range(len(stage.shape))]
-                least = min(costs)
-                if costs[self.inner[stage]] > least:
-                    self.inner[stage] = len(costs) - 1 - costs[::-1].index(least)
+                last = len(costs) - 1 - costs[::-1].index(min(costs))
+                if self.inner[stage] != last:
+                    self.inner[stage] = last
                     changed = True
             if not changed:
                 return

@@ -281,9 +281,12 @@ class Index:
             return whole
         if is_below(rest, other):
             return whole
+        finer = _finer(rest, other)
+        if finer is not None:
+            return whole + finer[0] // other % finer[1]
         digits = _digits(rest, other)
         if digits is not None:
-            return whole + digits[1] // (other.constant // digits[0])
+            return whole + digits[1] // _over(other, digits[0])
         return whole + Index(((Quotient(rest, other), 1),), 0)
 
     def __mod__(self, other: Index | Var | int) -> Index:
@@ -297,10 +300,13 @@ class Index:
             return rest
         if is_below(rest, other):
             return rest
+        finer = _finer(rest, other)
+        if finer is not None:
+            return finer[0] % other
         digits = _digits(rest, other)
         if digits is not None:
             unit, high, low = digits
-            return high % (other.constant // unit) * unit + low
+            return high % _over(other, unit) * unit + low
         return Index(((Remainder(rest, other), 1),), 0)
 
     # -- use -------------------------------------------------------------------------------
@@ -362,6 +368,16 @@ _SMALL: dict[int, Index] = {}
 _SMALL.update({n: Index((), n) for n in range(-8, 1025)})
 
 
+def nested(value: Index) -> Iterator[Atom]:
+    """The atoms of an index, and those of the indices in them."""
+    for atom, _ in value.terms:
+        for factor in atom.factors if type(atom) is Product else (atom,):
+            yield factor
+            if isinstance(factor, _Pair):
+                yield from nested(factor.left)
+                yield from nested(factor.right)
+
+
 def minimum(a: Index | int, b: Index | int) -> Index:
     """The smaller of two indices, decided now where that can be."""
     a, b = index(a), index(b)
@@ -400,17 +416,20 @@ def is_at_most(value: Index, limit: Index | int) -> bool:
     """Whether ``value <= limit`` is certain."""
     difference = value - limit
     _, most = bounds(difference)
+    forms = [difference]
     if most is None:
-        _, most = bounds(_greatest(difference))
+        forms.append(_greatest(difference))
+        _, most = bounds(forms[-1])
     if most is not None and most <= 0:
         return True
-    for atom, factor in difference.terms:
-        if type(atom) is Minimum and factor > 0:
-            # Either side is not less than the minimum.
-            rest = difference - Index(((atom, factor),), 0)
-            return is_at_most(rest + atom.left * factor, 0) or is_at_most(
-                rest + atom.right * factor, 0
-            )
+    for form in forms:
+        for atom, factor in form.terms:
+            if type(atom) is Minimum and factor > 0:
+                # Either side is not less than the minimum.
+                rest = form - Index(((atom, factor),), 0)
+                return is_at_most(rest + atom.left * factor, 0) or is_at_most(
+                    rest + atom.right * factor, 0
+                )
     return False
 
 
@@ -507,15 +526,34 @@ def _divide(value: Index, divisor: Index) -> tuple[Index, Index]:
     return whole, rest
 
 
+def _finer(value: Index, divisor: Index) -> tuple[Index, Index] | None:
+    """``x`` and ``k`` where the value is ``x % (k * divisor)``."""
+    if len(value.terms) != 1 or value.constant:
+        return None
+    atom, factor = value.terms[0]
+    if type(atom) is not Remainder or factor != 1:
+        return None
+    times, rest = _divide(atom.right, divisor)
+    return None if rest.terms or rest.constant else (atom.left, times)
+
+
 def _digits(value: Index, divisor: Index) -> tuple[int, Index, Index] | None:
     """``value`` as ``unit * high + low`` with ``low`` below a unit that divides the divisor."""
-    by, constant = 0 if divisor.terms else divisor.constant, value.constant
-    for unit in sorted({gcd(f, by) for _, f in value.terms} if by else (), reverse=True):
+    if len(divisor.terms) > 1 or (divisor.terms and divisor.constant):
+        return None
+    by = divisor.terms[0][1] if divisor.terms else divisor.constant
+    constant = value.constant
+    for unit in sorted({gcd(f, by) for _, f in value.terms}, reverse=True):
         low = Index(tuple([(a, f) for a, f in value.terms if f % unit]), constant % unit)
-        if 1 < unit < by and is_below(low, unit):
+        if unit > 1 and (unit < by or divisor.terms) and is_below(low, unit):
             high = [(a, f // unit) for a, f in value.terms if f % unit == 0]
             return unit, Index(tuple(high), constant // unit), low
     return None
+
+
+def _over(divisor: Index, unit: int) -> Index:
+    """A divisor divided by one of its own."""
+    return Index(tuple([(a, f // unit) for a, f in divisor.terms]), divisor.constant // unit)
 
 
 def _divide_symbolic(value: Index, divisor: Index) -> tuple[Index, Index]:

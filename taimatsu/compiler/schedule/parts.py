@@ -15,7 +15,7 @@ from taimatsu.compiler.demand import folded
 from taimatsu.compiler.schedule.trees import Body, substituted, with_body
 from taimatsu.compiler.zeros import as_index
 from taimatsu.ir.expression import COMPARISONS, Expression, constant, walk
-from taimatsu.ir.index import Index, Minimum, Remainder, Var, index, is_at_most
+from taimatsu.ir.index import Index, Minimum, Remainder, Var, index, is_at_most, nested
 from taimatsu.ir.loops import Check, If, Loop, Statement, Store, statements
 
 MOST = 8  # loops in the place of one, and cuts one after another
@@ -154,20 +154,16 @@ def _folds(body: Body) -> Iterator[Index]:
 
 
 def _within(at: Index) -> Iterator[Index]:
-    for atom, _ in at.terms:
-        if type(atom) is Minimum:
-            yield from _within(atom.left)
-            yield from _within(atom.right)
-            yield atom.left - atom.right
-        elif type(atom) is Remainder:
+    for atom in nested(at):
+        is_roll = type(atom) is Remainder and is_at_most(atom.left + 1, atom.right * 2)
+        if is_roll or type(atom) is Minimum:
             yield atom.left - atom.right
 
 
 def _has_folds(at: Index, var: Var) -> bool:
-    return any(
-        type(atom) in (Minimum, Remainder) and var in index(atom).variables()
-        for atom, _ in at.terms
-    )
+    """Whether a coordinate does not follow a variable everywhere."""
+    folds = [atom for atom in nested(at) if type(atom) in (Minimum, Remainder)]
+    return any(var in index(atom).variables() for atom in folds)
 
 
 def _nodes(body: Body) -> Iterator[Expression]:
