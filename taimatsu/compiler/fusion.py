@@ -31,7 +31,7 @@ from taimatsu.compiler.pooling import NotPooledError, is_pool, pooled
 from taimatsu.compiler.precedence import Precedence
 from taimatsu.compiler.reads import needed_stages, needs, sources
 from taimatsu.ir.expression import Expression, walk
-from taimatsu.ir.index import Index, Minimum, Var, index, nested
+from taimatsu.ir.index import Index, Minimum, Quotient, Remainder, Var, index, nested
 from taimatsu.ir.stages import Stage, loads
 from taimatsu.ir.target import Target
 
@@ -481,6 +481,8 @@ class _Fusion:
             return "what its elements are made of changes from lane to lane"
         if is_one_pass(group, stage, kept, rows):
             return ""
+        if not outermost and _reads_digits(group, stage):
+            return "it goes through columns of memory in other loops"
         together = 1 if outermost else TOGETHER
         inner = 1
         for member in (*group.stages, stage):
@@ -535,6 +537,16 @@ def _chooses(stage: Stage, rows: list[Var]) -> bool:
             if any(v in index(a).variables() for a in folds for v in rows):
                 return True
     return False
+
+
+def _reads_digits(group: Group, stage: Stage) -> bool:
+    """Whether a stage goes along several dimensions of a member at once."""
+    return any(
+        type(at) is Index and any(type(a) in (Quotient, Remainder) for a in nested(at))
+        for node in loads(stage)
+        if node.detail[0] in group.rows
+        for at in node.detail[1]
+    )
 
 
 def _is_simple(map_: Stage) -> bool:
