@@ -29,8 +29,13 @@ from taimatsu.compiler.schedule.contraction_plan import (
     plan,
 )
 from taimatsu.compiler.schedule.contraction_problem import Problem, hint, merge_axes, problem_of
+from taimatsu.compiler.schedule.contraction_region import (
+    fit_region,
+    outer_axes,
+    run_to_finish_along,
+)
 from taimatsu.ir import expression as ex
-from taimatsu.ir.expression import SIZES
+from taimatsu.ir.expression import SIZES, Expression
 from taimatsu.ir.index import Index, Var, index
 from taimatsu.ir.loops import Buffer, Loop, Statement, Store
 from taimatsu.ir.stages import Stage
@@ -69,7 +74,7 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
     partial = problem.memories.temporary("partial", problem.dtype, partial_size(problem, chosen))
     body = ContractionWriter(problem, chosen, partial).body()
     launches.append(launch_of("contraction", problem, body, is_main=True))
-    body = Combiner(problem, chosen, partial).body()
+    body = Combiner(problem, chosen, partial, target).body()
     launches.append(launch_of("combine", problem, body, is_last=True))
     return launches
 
@@ -150,24 +155,36 @@ def partial_size(problem: Problem, chosen: Plan) -> Index:
 class Combiner(ContractionWriter):
     """Adds up partial sums, in order, and finishes."""
 
-    def __init__(self, problem: Problem, chosen: Plan, parts: Buffer) -> None:
-        lane = problem.axes[-1]
-        sizes = {v: v.extent.constant for v in problem.axes}
-        vectors = min(COMBINED_VECTORS, -(-sizes[lane] // chosen.lanes))
-        blocks = dict(sizes)
-        wanted = prod(sizes.values()) * hint(_parts(chosen)) / chosen.lanes * 4 / CHUNK_CYCLES
-        cuts = min(MOST_CHUNKS, max(1, int(wanted)))
-        for axis in problem.axes:
-            step = vectors * chosen.lanes if axis is lane else 1
-            tiles = -(-sizes[axis] // step)
-            part = min(tiles, cuts)
-            blocks[axis] = -(-tiles // part) * step
-            cuts = -(-cuts // part)
-        combining = Plan(lane, False, chosen.lanes, {}, vectors, {}, [], list(problem.axes), blocks)
-        super().__init__(problem, combining, None)
+    def __init__(self, problem: Problem, chosen: Plan, parts: Buffer, target: Target) -> None:
+        super().__init__(problem, _combining(problem, chosen, target), None)
         self.parts = parts
         self.part_var = Var("part", _parts(chosen))
         self.tile_class = _CombinedTile
+
+
+def _combining(problem: Problem, chosen: Plan, target: Target) -> Plan:
+    """Tiles of a few vectors along the lane axis, or squares where outputs follow another axis."""
+    lane, lanes = problem.axes[-1], chosen.lanes
+    run = run_to_finish_along(problem, lane, lanes)
+    factors = {run[-1]: min(lanes, run[-1].extent.constant)} if run else {}
+    vectors = 1 if run else min(COMBINED_VECTORS, -(-lane.extent.constant // lanes))
+    made = Plan(lane, False, lanes, factors, vectors, {}, [], list(problem.axes), finish=run)
+    tiles = {v: -(-v.extent.constant // made.step(v)) for v in problem.axes}
+    axes = list(problem.axes)
+    if run:
+        axes = [*outer_axes(problem, run), run[0]]
+        fit_region(problem, made, axes, tiles, target)
+    seen: set[Expression] = set()
+    each = sum(1 for o in problem.outputs for _ in ex.walk(o.value, seen))
+    each += 4 * hint(_parts(chosen))
+    work = prod([v.extent.constant for v in problem.axes]) * each / lanes
+    cuts = min(MOST_CHUNKS, max(1, int(work / CHUNK_CYCLES)))
+    for axis in axes:
+        part = min(tiles[axis], cuts)
+        tiles[axis] = -(-tiles[axis] // part)
+        cuts = -(-cuts // part)
+    made.blocks = {v: n * made.step(v) for v, n in tiles.items()}
+    return made
 
 
 class _CombinedTile(Tile):

@@ -87,7 +87,7 @@ def schedule(group: Group, layouts: dict[Stage, Layout], target: Target) -> list
     writer = Gatherer(problem, form, target)
     body = writer.body()
     launches = [launch_of("gathered", problem, body, is_main=True)]
-    combined = Combiner(problem, writer.plan, writer.partial).body()
+    combined = Combiner(problem, writer.plan, writer.partial, target).body()
     launches.append(launch_of("combine", problem, combined, is_last=True))
     return launches
 
