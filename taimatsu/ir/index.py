@@ -415,21 +415,26 @@ def bounds(value: Index) -> Range:
 def is_at_most(value: Index, limit: Index | int) -> bool:
     """Whether ``value <= limit`` is certain."""
     difference = value - limit
-    _, most = bounds(difference)
     forms = [difference]
-    if most is None:
-        forms.append(_greatest(difference))
-        _, most = bounds(forms[-1])
-    if most is not None and most <= 0:
-        return True
-    for form in forms:
-        for atom, factor in form.terms:
-            if type(atom) is Minimum and factor > 0:
-                # Either side is not less than the minimum.
-                rest = form - Index(((atom, factor),), 0)
-                return is_at_most(rest + atom.left * factor, 0) or is_at_most(
-                    rest + atom.right * factor, 0
-                )
+    _, most = bounds(difference)
+    if most is not None and (most <= 0 or not difference.symbols()):
+        return most <= 0 or _is_negative_on_a_side(difference)
+    for form in _greater(difference):
+        forms.append(form)
+        _, most = bounds(form)
+        if most is not None and most <= 0:
+            return True
+    return any(_is_negative_on_a_side(form) for form in forms)
+
+
+def _is_negative_on_a_side(value: Index) -> bool:
+    """Whether it is certain that a value is at most 0 with one side for a minimum in it."""
+    for atom, factor in value.terms:
+        if type(atom) is Minimum and factor > 0:
+            # Either side is not less than the minimum.
+            rest = value - Index(((atom, factor),), 0)
+            sides = (atom.left, atom.right)
+            return any(is_at_most(rest + side * factor, 0) for side in sides)
     return False
 
 
@@ -441,23 +446,25 @@ def is_below(value: Index, limit: Index | int) -> bool:
     return is_at_most(value + 1, limit)
 
 
-def _greatest(value: Index) -> Index:
-    """An index that is never less, in which fewer variables and quotients stand.
+def _greater(value: Index) -> Iterator[Index]:
+    """Indices that are never less, with ever fewer variables and quotients.
 
     Variables are at their last iteration where that makes the value greatest, inner ones first
     (whose extents depend on others); a quotient by a number is bounded by what it divides.
     """
     for _ in range(_ROUNDS):
+        inner = {a for a, f in value.terms if f > 0 and type(a) is Var and a.extent.variables()}
         total = index(value.constant)
         for atom, factor in value.terms:
-            total += _greatest_term(atom, factor)
+            now = not inner or atom in inner
+            total += _greatest_term(atom, factor) if now else Index(((atom, factor),), 0)
         if total == value:
             break
+        yield total
         value = total
-    return value
 
 
-_ROUNDS = 4  # extents that depend on variables, in loops that deep
+_ROUNDS = 6  # extents that depend on variables, in loops that deep
 
 
 def _greatest_term(atom: Atom, factor: int) -> Index:

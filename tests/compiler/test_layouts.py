@@ -123,3 +123,27 @@ def test_products_and_maps_alone_stay_in_row_major_order():
     assert chosen[out].strides == row_major(out.shape)
     lonely = b.map([8, 64], "float32", lambda i, j: b.index(j) * 0 + b.index(i))
     assert choose([alone("loops", lonely)], [], TARGET)[lonely].strides == row_major(lonely.shape)
+
+
+def test_rows_of_flattened_batches_ask_for_no_batch_innermost():
+    """Scores over rows of a size that comes from data: neither samples nor heads are innermost."""
+    b = Builder()
+    batch, length = Symbol("n0", 8), Symbol("n1", 64)
+    x, w = window([512, 256]), window([256, 256])
+    q = b.reduce("add", [512, 256], [256], "float32", lambda i, r: x[i[0], r[0]] * w[r[0], i[1]])
+    scores = b.reduce(
+        "add",
+        [batch, 8, length, length],
+        [32],
+        "float32",
+        lambda i, r: (
+            q[index(length) * i[0] + i[2], 32 * i[1] + r[0]]
+            * q[index(length) * i[0] + i[3], 32 * i[1] + r[0]]
+        ),
+    )
+    weights = b.map(scores.shape, "float32", lambda *i: b.exp(scores[i]))
+    stages = [q, scores, weights]
+    groups = [alone("loops" if s is weights else "contraction", s) for s in stages]
+    chosen = choose(groups, [], TARGET)
+    for stage in (scores, weights):
+        assert chosen[stage].strides[:2] == row_major(stage.shape)[:2], stage

@@ -81,7 +81,8 @@ def leaves() -> st.SearchStrategy[Pair]:
 
 
 def combine(children: st.SearchStrategy[Pair]) -> st.SearchStrategy[Pair]:
-    divisors = st.sampled_from([index(2), index(3), index(8), index(N), index(M), index(N) * M])
+    n, m = index(N), index(M)
+    divisors = st.sampled_from([index(2), index(3), index(8), n, m, n * m, n * 6, n * m * 4])
 
     def add(a: Pair, b: Pair) -> Pair:
         return a[0] + b[0], lambda v: a[1](v) + b[1](v)
@@ -201,6 +202,12 @@ def test_equality_is_by_structure_and_not_by_order() -> None:
         (lambda i, j, n, m: i % m * n + i // m * m * n + 3, lambda i, j, n, m: i * n + 3),
         (lambda i, j, n, m: i % (n + 1) * 2 + i // (n + 1) * (n * 2 + 2), lambda i, j, n, m: i * 2),
         (lambda i, j, n, m: j % 7 * 5 + j // 7 * 35, lambda i, j, n, m: j * 5),
+        # Digits of flattened rows: a dimension of known size within one that comes from data.
+        (lambda i, j, n, m: (i * 32 + j % 32) % (n * 32) % 32, lambda i, j, n, m: j % 32),
+        (lambda i, j, n, m: (i * 32 + j % 32) // (n * 32), lambda i, j, n, m: i // n),
+        (lambda i, j, n, m: (i * 32 + j % 32) % (n * 32) // 32, lambda i, j, n, m: i % n),
+        (lambda i, j, n, m: i % (n * 32) % 32, lambda i, j, n, m: i % 32),
+        (lambda i, j, n, m: i % (n * 32) // 32, lambda i, j, n, m: i // 32 % n),
     ],
 )
 def test_what_simplifies(made: Any, expected: Any) -> None:
@@ -221,6 +228,14 @@ def test_what_must_not_simplify() -> None:
     assert not is_below(index(i), index(n))
     assert not is_at_most(index(i) * n, index(n) * 7)
     assert is_at_most(index(i) * n, index(n) * 8)
+
+
+def test_the_last_block_of_rows_is_not_past_the_end() -> None:
+    n, chunk = Symbol("n"), Var("c", 5)
+    begin = index(chunk) * 47
+    row = Var("i", minimum(47, index(n) - begin))
+    assert is_below(begin + row, index(n))
+    assert not is_below(begin + row + 1, index(n))
 
 
 def test_strides_and_their_limits() -> None:

@@ -1,0 +1,114 @@
+"""Vector loops in parts: what ``cat``, ``pad``, ``roll`` and gradients of slices are read by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import taimatsu
+from taimatsu.config import config
+from taimatsu.evaluate.explain import program_text
+
+pytestmark = pytest.mark.skipif(
+    config.eager, reason="with TAIMATSU_EAGER=1 there are no kernels to show"
+)
+
+F = taimatsu.nn.functional
+
+
+def numbers(*shape: int) -> taimatsu.Tensor:
+    rng = np.random.default_rng(len(shape))
+    return taimatsu.tensor(rng.standard_normal(shape).astype(np.float32))
+
+
+A, B = numbers(6, 9, 40), numbers(6, 9, 24)
+
+
+def joined() -> taimatsu.Tensor:
+    return taimatsu.cat([A * 2, B.abs(), A], 2) + 1
+
+
+def joined_rows() -> taimatsu.Tensor:
+    return taimatsu.cat([A * 2, A[:, :4].abs(), A], 1) + 1
+
+
+def stacked() -> taimatsu.Tensor:
+    return taimatsu.stack([A * 2, A + 1], 1).neg()
+
+
+def padded() -> taimatsu.Tensor:
+    return F.pad(A.abs(), (3, 1, 2, 0)) * 2
+
+
+def rolled() -> taimatsu.Tensor:
+    return taimatsu.roll(A.abs(), 3, 2) + 1
+
+
+def gradient_of_parts() -> taimatsu.Tensor:
+    x = A.clone().requires_grad_()
+    first, second, third = x.split([8, 25, 7], 2)
+    loss = (first * 2).sum() + (second * second).sum() + third.abs().sum()
+    return taimatsu.autograd.grad(loss, [x])[0]
+
+
+def gradient_of_slices() -> taimatsu.Tensor:
+    x = A.clone().requires_grad_()
+    loss = (x[:, :, 1:] * x[:, :, :-1]).sum() + x[:, 2].sum()
+    return taimatsu.autograd.grad(loss, [x])[0]
+
+
+PROGRAMS: dict[str, Callable[[], taimatsu.Tensor]] = {
+    "cat": joined,
+    "cat of rows": joined_rows,
+    "stack": stacked,
+    "pad": padded,
+    "roll": rolled,
+    "split": gradient_of_parts,
+    "slices": gradient_of_slices,
+}
+
+
+def vector_loads(text: str) -> list[str]:
+    """The coordinates of what is read, in statements of vector loops, with their variables."""
+    found = []
+    var = ""
+    for line in text.splitlines():
+        loop = re.match(r"\s*vector (i\d+) <", line)
+        var = loop.group(1) if loop else var
+        if var and " = " in line:
+            found += [
+                f"{var}: {at}" for at in re.findall(r"a\d+\[([^]]*)\]", line.split(" = ", 1)[1])
+            ]
+    return found
+
+
+def folds_along(load: str) -> bool:
+    """Whether a coordinate clamps or wraps the variable of its vector loop."""
+    var, at = load.split(": ", 1)
+    if re.search(rf"\([^()]*\b{var}\b[^()]*\) % ", at):
+        return True
+    return any(var in part for part in re.findall(r"min\(([^()]*(?:\([^()]*\)[^()]*)*)\)", at))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_result_is_the_reference_s(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = PROGRAMS[name]().numpy()
+    monkeypatch.setattr(config, "eager", True)
+    np.testing.assert_allclose(found, PROGRAMS[name]().numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_nothing_is_read_at_clamped_places(name: str) -> None:
+    loads = vector_loads(program_text(lambda: PROGRAMS[name]().numpy()))
+    assert loads
+    assert not [load for load in loads if folds_along(load)]
+
+
+def test_what_outer_loops_choose_is_read_alone() -> None:
+    """Each vector loop of a stack's kernel reads one of what is stacked."""
+    text = program_text(lambda: stacked().numpy())
+    assert text.count("if ") >= 2
+    assert "select" not in text
