@@ -40,6 +40,8 @@ def _parts(loop: Loop) -> list[Statement]:
     folds = any(_has_folds(at, loop.var) for at in _places(loop.body))
     if not folds and _choice(loop) is None:
         return [loop]
+    if sum(1 for node in _nodes(loop.body) if node.op == "select") > MOST:
+        return [loop]  # there would be more parts than that
     made = _divided(loop)
     many = sum(1 for s in statements(made) if type(s) is Loop and s.kind == "vector") > MOST
     return [loop] if many else made
