@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from taimatsu.compiler.demand import folded
-from taimatsu.compiler.schedule.trees import Body, substituted, with_body
+from taimatsu.compiler.schedule.trees import Body, accesses, substituted, with_body
 from taimatsu.compiler.zeros import as_index
 from taimatsu.ir.expression import COMPARISONS, Expression, constant, walk
 from taimatsu.ir.index import Index, Minimum, Remainder, Var, index, is_at_most, nested
-from taimatsu.ir.loops import Check, If, Loop, Statement, Store, statements
+from taimatsu.ir.loops import Allocate, Check, If, Loop, Statement, Store, statements
 
 MOST = 8  # loops in the place of one, and cuts one after another
 
@@ -37,7 +37,7 @@ def in_parts(body: Iterable[Statement]) -> Body:
 
 def _parts(loop: Loop) -> list[Statement]:
     """The loop, or what is carried out in its place."""
-    folds = any(_has_folds(at, loop.var) for at in _places(loop.body))
+    folds = _may_be_cut(loop) and any(_has_folds(at, loop.var) for at in _places(loop.body))
     if not folds and _choice(loop) is None:
         return [loop]
     if sum(1 for node in _nodes(loop.body) if node.op == "select") > MOST:
@@ -47,10 +47,19 @@ def _parts(loop: Loop) -> list[Statement]:
     return [loop] if many else made
 
 
+def _may_be_cut(loop: Loop) -> bool:
+    """Whether it does not matter which lane an iteration is in: registers from outside, in which
+    rows have a lane each, are not touched.
+    """
+    own = {s.buffer for s in statements(loop.body) if type(s) is Allocate}
+    touched = {buffer for buffer, _, _ in accesses(loop.body)}
+    return all(b.scope != "register" or b.lanes == 1 for b in touched - own)
+
+
 def _divided(loop: Loop, depth: int = 0) -> list[Statement]:
     if depth > MOST:
         return [loop]
-    point = _turn(loop)
+    point = _turn(loop) if _may_be_cut(loop) else None
     if point is not None:
         parts = (_part(loop, index(0), point), _part(loop, point, loop.extent - point))
         return [s for part in parts for s in _divided(part, depth + 1)]
