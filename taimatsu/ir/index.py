@@ -11,9 +11,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator
 from math import gcd
-from typing import Any
 
-Atom = Any  # Var | Symbol | Quotient | Remainder | Minimum | Product
+from taimatsu.ir.atoms import Atom, Minimum, Pair, Product, Quotient, Remainder, Symbol, order
+
+__all__ = [
+    *["Atom", "Index", "Minimum", "Product", "Quotient", "Range", "Remainder", "Symbol", "Term"],
+    *["Var", "bounds", "ceil_div", "index", "is_at_most", "is_below", "minimum", "nested"],
+]
+
 Term = tuple[Atom, int]
 
 
@@ -28,105 +33,6 @@ class Var:
 
     def __repr__(self) -> str:
         return self.name
-
-
-class Symbol:
-    """An integer known when a program is launched, not below ``least``; ``hint`` is what it was
-    when the program was made, which guides schedules, never meaning. Equal by name (and ``least``).
-    """
-
-    __slots__ = ("hint", "least", "name")
-
-    def __init__(self, name: str, hint: int = 0, least: int = 0) -> None:
-        self.name = name
-        self.hint = hint
-        self.least = least
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is Symbol and other.name == self.name and other.least == self.least
-
-    def __hash__(self) -> int:
-        return hash(self.name)
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-class _Pair:
-    """Base of atoms made of two indices."""
-
-    __slots__ = ("_hash", "left", "right")
-    mark = "?"
-
-    def __init__(self, left: Index, right: Index) -> None:
-        self.left = left
-        self.right = right
-        self._hash = hash((type(self).__name__, left, right))
-
-    def __eq__(self, other: object) -> bool:
-        return (
-            type(other) is type(self)
-            and other.left == self.left  # type: ignore[attr-defined]
-            and other.right == self.right  # type: ignore[attr-defined]
-        )
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.left, self.right)  # another process has other hashes
-
-    def __repr__(self) -> str:
-        return f"({self.left} {self.mark} {self.right})"
-
-
-class Quotient(_Pair):
-    """``left // right`` of indices that are not negative."""
-
-    __slots__ = ()
-    mark = "//"
-
-
-class Remainder(_Pair):
-    """``left % right`` of indices that are not negative."""
-
-    __slots__ = ()
-    mark = "%"
-
-
-class Minimum(_Pair):
-    """The smaller of two indices."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"min({self.left}, {self.right})"
-
-
-class Product:
-    """A product of two or more atoms that are no constants: strides of symbolic extents."""
-
-    __slots__ = ("_hash", "factors")
-
-    def __init__(self, factors: tuple[Atom, ...]) -> None:
-        self.factors = tuple(sorted(factors, key=_order))
-        self._hash = hash(self.factors)
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is Product and other.factors == self.factors
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __reduce__(self) -> tuple:
-        return Product, (self.factors,)
-
-    def __repr__(self) -> str:
-        return "*".join(map(repr, self.factors))
-
-
-def _order(atom: Atom) -> tuple[str, str, int]:
-    return type(atom).__name__, repr(atom), hash(atom)  # two variables may have one name
 
 
 class Index:
@@ -214,7 +120,7 @@ class Index:
 
     def __repr__(self) -> str:
         parts = []
-        for atom, factor in sorted(self.terms, key=lambda t: _order(t[0])):
+        for atom, factor in sorted(self.terms, key=lambda t: order(t[0])):
             parts.append(f"{atom!r}" if factor == 1 else f"{factor}*{atom!r}")
         if self.constant or not parts:
             parts.append(str(self.constant))
@@ -359,7 +265,7 @@ def index(value: Index | Atom | int) -> Index:
     if type(value) is int:
         small = _SMALL.get(value)
         return Index((), value) if small is None else small
-    if isinstance(value, (Var, Symbol, _Pair, Product)):
+    if isinstance(value, (Var, Symbol, Pair, Product)):
         return Index(((value, 1),), 0)
     return Index((), operator.index(value))  # type: ignore[arg-type]
 
@@ -373,7 +279,7 @@ def nested(value: Index) -> Iterator[Atom]:
     for atom, _ in value.terms:
         for factor in atom.factors if type(atom) is Product else (atom,):
             yield factor
-            if isinstance(factor, _Pair):
+            if isinstance(factor, Pair):
                 yield from nested(factor.left)
                 yield from nested(factor.right)
 
