@@ -175,6 +175,17 @@ def integer_power(a: int, b: int, bits: int) -> int:
     return {1: 1, -1: -1 if b % 2 else 1}.get(a, 0)
 
 
+def divisor(a: int, b: int, bits: int) -> int:
+    """PyTorch's; negative where the least integer's sign came through."""
+    least = -(2 ** (bits - 1))
+    if least not in (a, b):
+        return math.gcd(a, b)
+    a, b = (n if n == least else abs(n) for n in (a, b))
+    while a:
+        a, b = b - truncated_quotient(b, a) * a, a
+    return b
+
+
 def integer_meanings(bits: int, signed: bool) -> dict[str, Callable[..., int]]:
     """What operations on integers mean, before the result is cut to its bits."""
 
@@ -199,6 +210,7 @@ def integer_meanings(bits: int, signed: bool) -> dict[str, Callable[..., int]]:
         "shl": lambda a, b, c: a << b if 0 <= b < bits else 0,
         "shr": lambda a, b, c: shift_right(a, b),
         "pow": lambda a, b, c: integer_power(a, b, bits),
+        "gcd": lambda a, b, c: divisor(a, b, bits if signed else bits + 1),
     }
     if not signed:
         meanings["mulhi"] = lambda a, b, c: a * b >> bits
