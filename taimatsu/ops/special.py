@@ -11,6 +11,7 @@ import numpy as np
 from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression
 from taimatsu.ops import bessel_lowering as bessel
+from taimatsu.ops import series_lowering
 from taimatsu.ops import special_functions as functions
 from taimatsu.ops import special_lowering as lowered
 from taimatsu.ops.base import Sample, array, composite, integers, register
@@ -100,6 +101,9 @@ class Ndtri(FloatUnary):
         size = math.sqrt(2) * functions.erfinv(1 - 2 * low)
         precise = np.where(low < 0.1, _small_quantile(low, size), size)
         return np.where(wide < 0.5, -precise, precise)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return series_lowering.ndtri(b, b.cast(input, "float64"))
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * math.sqrt(2 * math.pi) * (out * out / 2).exp()
