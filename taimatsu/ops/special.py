@@ -288,11 +288,8 @@ class Polygamma(FloatUnary):
     def reference(self, input: np.ndarray, *, n: int) -> np.ndarray:
         return functions.polygamma(n, input)
 
-    def lower(self, b: Builder, input: Expression, *, n: int) -> Expression | None:
-        if n > 1:
-            return None  # zeta takes as many terms as its arguments are below zero
-        function = lowered.trigamma if n else lowered.digamma
-        return function(b, b.cast(input, "float64"))
+    def lower(self, b: Builder, input: Expression, *, n: int) -> Expression:
+        return lowered.polygamma(b, n, b.cast(input, "float64"))
 
     def gradient(self, g: Any, out: Any, input: Any, *, n: int) -> Any:
         return g * self(n + 1, input)
@@ -315,6 +312,9 @@ class Zeta(Binary):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return functions.zeta(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return lowered.zeta(b, b.cast(input, "float64"), b.cast(other, "float64"))
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         def for_input() -> Any:
