@@ -368,7 +368,11 @@ class Mvlgamma(FloatUnary):
 
 
 class IncompleteGamma(Binary, abstract=True):
-    """A regularised incomplete gamma function of order ``input``."""
+    """A regularised incomplete gamma function of order ``input``.
+
+    Not lowered: its series and fractions take as many terms as the arguments say, and where both
+    are large a double series with tables of its own.
+    """
 
     accepts = "f"
     inplace = True
