@@ -241,6 +241,19 @@ def test_integers(dtype, target, width):
         assert_same(name, got[name], np.array(expected, dtype), inputs)
 
 
+@every_machine
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_divisors_beside_multiples(dtype, target, width):
+    """Quotients as near to whole numbers as the dtype has them."""
+    limits = np.iinfo(dtype)
+    small = np.array([2, 3, 5, 7, 11, 2 ** (limits.bits // 2 - 1) - 1, limits.max // 2], dtype)
+    pairs = [(n * (limits.max // n) + k, n) for n in small.tolist() for k in (-1, 0)]
+    a, b = (np.array(side, dtype) for side in zip(*pairs, strict=True))
+    a, b = np.concatenate([a, b]), np.concatenate([b, a])
+    got = results({"gcd": written("gcd")}, [(dtype, a), (dtype, b)], width, target)["gcd"]
+    assert_same("gcd", got, np.gcd(a, b), [a, b])
+
+
 DIVISORS = (1, 2, 3, 7, 10, 64, -1, -3, -8)
 
 

@@ -249,7 +249,7 @@ loop:
   br i1 %again, label %step, label %end
 step:
   %safe = select {bools} %left, {type} %a, {type} {one}
-  %divided = {operation} {type} %b, %safe
+  {remainder}
   %rest = select {bools} %left, {type} %divided, {type} {zero}
   %last = select {bools} %left, {type} %a, {type} %b
   br label %loop
@@ -263,14 +263,34 @@ def _common_divisor(writer: Writer, signed: bool, x: Value, y: Value) -> Value:
     if signed:
         x, y = (writer.intrinsic("abs", [n], "i1 false") for n in (x, y))
     x, y = writer.together([x, y])
-    operation = "srem" if signed else "urem"
-    name = f"@divisor.{operation}.{x.kind}.{x.width}"
+    name = f"@divisor.{'s' if signed else 'u'}.{x.kind}.{x.width}"
     if name not in writer.globals:
         one = writer.splat(writer.constant(1, x.kind), x.width)
-        details = {"name": name, "operation": operation, "one": one.name}
+        details = {"name": name, "one": one.name, "remainder": _remainder(x, signed)}
         writer.globals[name] = DIVISOR.format(**details, **_loop_words(x, "left"))
     text = f"call {x.type} {name}({x.type} {x.name}, {y.type} {y.name})"
     return writer.pure(text, x.kind, x.width, x, y)
+
+
+# Vectors have no division of integers. That of floats, cut to an integer, is the same: what is not
+# whole differs from the next whole number by more than one part in a + b, which they resolve.
+FLOATING_REMAINDER = """%upper = {sign}itofp {type} %b to {floats}
+  %lower = {sign}itofp {type} %safe to {floats}
+  %ratio = fdiv {floats} %upper, %lower
+  %quotient = fpto{sign}i {floats} %ratio to {type}
+  %product = mul {type} %quotient, %safe
+  %divided = sub {type} %b, %product"""
+_RESOLVING = {"i8": "float", "i16": "float", "i32": "double"}
+
+
+def _remainder(x: Value, signed: bool) -> str:
+    """The text of what a step of Euclid's algorithm computes."""
+    sign = "s" if signed else "u"
+    kind = _RESOLVING.get(x.kind)
+    if kind is None or not x.width:
+        return f"%divided = {sign}rem {x.type} %b, %safe"
+    floats = f"<{x.width} x {kind}>"
+    return FLOATING_REMAINDER.format(sign=sign, type=x.type, floats=floats)
 
 
 def _loop_words(x: Value, condition: str) -> dict[str, str]:
