@@ -25,7 +25,7 @@ _CHEAP_FUNCTIONS = frozenset({"floor", "ceil", "trunc", "round_half_even", "reci
 _SLOW.update(
     {name: 10.0 for name in (*UNARY_FUNCTIONS, *BINARY_FUNCTIONS) if name not in _CHEAP_FUNCTIONS}
 )
-_SLOW["pow"] = 20.0
+_SLOW.update({"pow": 20.0, "gcd": 200.0})
 
 
 class NotInlinedError(Exception):

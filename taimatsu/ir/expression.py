@@ -49,6 +49,7 @@ OPERATIONS: dict[str, int] = {
     "shl": 2,  # 0 where the shift is not below the width
     "shr": 2,  # keeps the sign of signed integers
     "mulhi": 2,  # upper half of the product of unsigned integers
+    "gcd": 2,  # of integers, by remainders; may be negative where one is the least integer
     "select": 3,  # condition, where true, where false
     "copysign": 2,
     "pow": 2,

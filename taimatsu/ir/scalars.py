@@ -303,6 +303,14 @@ def _mulhi(x: int, y: int, dtype: str) -> int:
     return (x * y) >> (8 * SIZES[dtype])
 
 
+def _gcd(x: int, y: int, dtype: str) -> int:
+    """Euclid's, as PyTorch has it: the least integer has no magnitude, and stays negative."""
+    x, y = wrapped(abs(x), dtype), wrapped(abs(y), dtype)
+    while x:
+        x, y = y - _truncdiv(y, x) * x, x
+    return y
+
+
 def _pow(x: int, y: int, dtype: str) -> int:
     if y >= 0:
         return pow(x, y, 1 << (8 * SIZES[dtype]))
@@ -311,7 +319,7 @@ def _pow(x: int, y: int, dtype: str) -> int:
     return x if y % 2 else 1
 
 
-_SIZED = frozenset({"shl", "shr", "mulhi", "pow"})
+_SIZED = frozenset({"shl", "shr", "mulhi", "gcd", "pow"})
 _OF_INTEGERS: dict[str, Callable[..., int]] = {
     "add": lambda x, y: x + y,
     "sub": lambda x, y: x - y,
@@ -330,6 +338,7 @@ _OF_INTEGERS: dict[str, Callable[..., int]] = {
     "shl": _shl,
     "shr": _shr,
     "mulhi": _mulhi,
+    "gcd": _gcd,
     "pow": _pow,
 }
 # Sums and products are those of NumPy and PyTorch.

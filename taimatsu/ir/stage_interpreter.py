@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes
+from taimatsu.ir import scalars
 from taimatsu.ir.expression import Expression
 from taimatsu.ir.index import Index, Minimum, Product, Quotient, Remainder, Symbol, Var
 from taimatsu.ir.stages import REPLACE, Item, Stage, identity
@@ -349,6 +350,12 @@ def _mulhi(x: Any, y: Any) -> Any:
     return x1 * y1 + (middle >> half) + (other >> half)
 
 
+def _gcd(x: Any, y: Any) -> Any:
+    name = x.dtype.name
+    divisor = np.frompyfunc(lambda a, b: scalars.apply("gcd", name, name, [a, b], False), 2, 1)
+    return np.asarray(divisor(x.astype(object), y.astype(object)), x.dtype)
+
+
 def _not(x: Any) -> Any:
     return np.logical_not(x) if x.dtype == bool else np.invert(x)
 
@@ -405,6 +412,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "shl": _shl,
     "shr": _shr,
     "mulhi": _mulhi,
+    "gcd": _gcd,
     "copysign": np.copysign,
     "pow": _pow,
     "acos": np.arccos,

@@ -41,7 +41,7 @@ MESSAGE_LINES = 12  # of the statement, in a message
 # Operation -> the dtypes of its operands; those not listed take any.
 _TAKES: dict[str, frozenset[str]] = {
     **dict.fromkeys((*UNARY_FUNCTIONS, *BINARY_FUNCTIONS, "div", "fma", "copysign"), FLOATS),
-    **dict.fromkeys(("floordiv", "modulo", "truncdiv", "shl", "shr"), INTEGERS),
+    **dict.fromkeys(("floordiv", "modulo", "truncdiv", "shl", "shr", "gcd"), INTEGERS),
     **dict.fromkeys(("neg", "abs", "pow"), FLOATS | INTEGERS),
     **dict.fromkeys(("and", "or", "xor", "not"), INTEGERS | {"bool"}),
     "mulhi": UNSIGNED,

@@ -13,7 +13,7 @@ import numpy as np
 
 from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression
-from taimatsu.ops import bessel_lowering as lowered
+from taimatsu.ops import bessel_lowering, series_lowering
 from taimatsu.ops.base import Sample, array, integers, register
 from taimatsu.ops.elementwise import Binary, FloatUnary, unary_samples
 from taimatsu.ops.special_functions import scipy_special
@@ -48,8 +48,18 @@ _FROM_SCIPY = {
 }
 
 
-# What can be written as expressions; the others are left to SciPy in compiled programs, too.
-_LOWERED = {"i0": lowered.i0, "i1": lowered.i1}
+_LOWERED = {
+    "j0": series_lowering.bessel_j0,
+    "j1": series_lowering.bessel_j1,
+    "y0": series_lowering.bessel_y0,
+    "y1": series_lowering.bessel_y1,
+    "i0": bessel_lowering.i0,
+    "i1": bessel_lowering.i1,
+    "k0": series_lowering.bessel_k(0, scaled=False),
+    "k1": series_lowering.bessel_k(1, scaled=False),
+    "k0e": series_lowering.bessel_k(0, scaled=True),
+    "k1e": series_lowering.bessel_k(1, scaled=True),
+}
 
 
 def _lowering(function: Callable) -> Callable:
@@ -63,8 +73,7 @@ def _lowering(function: Callable) -> Callable:
 def _from_scipy(name: str, source: str, doc: str) -> None:
     members: dict[str, Any] = {"name": name, "functions": (f"special.{name}",), "__doc__": doc}
     members["source"] = source
-    if source in _LOWERED:
-        members["lower"] = _lowering(_LOWERED[source])
+    members["lower"] = _lowering(_LOWERED[source])
     register(type("".join(part.capitalize() for part in name.split("_")), (FromScipy,), members))
 
 
@@ -79,7 +88,21 @@ class AiryAi(FromScipy):
     functions = ("special.airy_ai",)
 
     def reference(self, input: np.ndarray) -> np.ndarray:
-        return scipy_special("airy")(input)[0]
+        found = scipy_special("airy")(input)[0]
+        # SciPy has nan far off.
+        found = np.where((input > 1e3) & np.isfinite(input), 0, found)
+        return np.where(input < -1e6, _airy_waves(-input), found)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return series_lowering.airy_ai(b, b.cast(input, "float64"))
+
+
+def _airy_waves(x: np.ndarray) -> np.ndarray:
+    """Ai at ``-x``, for large x: the first terms of its asymptotic series."""
+    root = np.sqrt(x)
+    z = x * root * (2 / 3)
+    phase = z + math.pi / 4
+    return (np.sin(phase) - np.cos(phase) * 5 / (72 * z)) / np.sqrt(math.pi * root)
 
 
 @register

@@ -134,7 +134,7 @@ _I1_FAR = (
 )
 
 
-def _chebyshev(b: Builder, t: Expression, coefficients: Sequence[float]) -> Expression:
+def chebyshev(b: Builder, t: Expression, coefficients: Sequence[float]) -> Expression:
     """The series at t, from -1 to 1 (Clenshaw's recurrence)."""
     after, present = b.constant(0, t.dtype), b.constant(0, t.dtype)
     double = t * 2
@@ -145,9 +145,9 @@ def _chebyshev(b: Builder, t: Expression, coefficients: Sequence[float]) -> Expr
 
 def _scaled(b: Builder, size: Expression, near: Sequence[float], far: Sequence[float]) -> tuple:
     """The two series at a number that is not negative."""
-    inner = _chebyshev(b, b.min(size, 8) * 0.25 - 1, near)
+    inner = chebyshev(b, b.min(size, 8) * 0.25 - 1, near)
     large = b.max(size, 8)
-    return inner, _chebyshev(b, 16 / large - 1, far) / b.sqrt(large)
+    return inner, chebyshev(b, 16 / large - 1, far) / b.sqrt(large)
 
 
 def i0e(b: Builder, x: Expression) -> Expression:

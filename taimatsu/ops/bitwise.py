@@ -136,31 +136,60 @@ class BitwiseRightShift(Shift):
 # -- divisors --------------------------------------------------------------------------------
 
 
-class Divisors(Binary, abstract=True):
-    """Operations on integers that know no other dtype.
+LEAST = np.array([-128, -128, -128, -127, -1, 0, 0, 6, 127], np.int8)
 
-    They are not lowered: Euclid's algorithm takes as many steps as the values say.
-    """
+
+class Divisors(Binary, abstract=True):
+    """Operations on integers that know no other dtype."""
 
     accepts = "i"
     inplace = True
     differentiable = False
-    samples = staticmethod(
-        lambda: iter([Sample(integers(20, low=-30, high=30), integers(20, high=30, seed=1))])
-    )
+
+    def samples(self) -> Iterator[Sample]:
+        yield Sample(integers(20, low=-30, high=30), integers(20, high=30, seed=1))
+        yield Sample(LEAST[:, None], LEAST)
+        yield Sample(integers(4, low=-9) * (1 << 40), integers(4, seed=1) * (1 << 40))
+        unsigned = integers(3, 4, low=-9).astype(np.uint8)
+        yield Sample(unsigned, unsigned[:, :1])
 
 
 @register
 class Gcd(Divisors):
-    """The greatest common divisor of integers."""
+    """The greatest common divisor of integers.
+
+    Remainders keep their dividend's sign: as in PyTorch, the least integer, which has no magnitude,
+    may give a negative divisor.
+    """
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return np.gcd(input, other)
+        rest, divisor = np.broadcast_arrays(np.abs(input), np.abs(other))
+        while rest.any():
+            safe = np.where(rest == 0, 1, rest).astype(rest.dtype)
+            left = np.where(rest == 0, 0, np.fmod(divisor, safe)).astype(rest.dtype)
+            divisor = np.where(rest == 0, divisor, rest)
+            rest = left
+        return np.array(divisor)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return b.gcd(input, other)
 
 
 @register
 class Lcm(Divisors):
-    """The least common multiple of integers."""
+    """The least common multiple of integers; PyTorch's integers of 8 and 16 bits grow to 32 in it.
+
+    What does not fit is cut to its bits: from 32 bits on before its sign is dropped, else after.
+    """
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
-        return np.lcm(input, other)
+        kind = np.result_type(input, np.int32) if input.dtype.itemsize < 4 else input.dtype
+        left, right = input.astype(kind), other.astype(kind)
+        divisor = np.gcd(left, right)
+        return np.abs(left // np.where(divisor == 0, 1, divisor) * right).astype(input.dtype)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        kind = "int32" if SIZES[input.dtype] < 4 else input.dtype
+        left, right = b.cast(input, kind), b.cast(other, kind)
+        multiple = b.truncdiv(left, b.gcd(left, right)) * right
+        return b.cast(multiple if kind in UNSIGNED else b.abs(multiple), input.dtype)

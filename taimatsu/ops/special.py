@@ -11,6 +11,7 @@ import numpy as np
 from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression
 from taimatsu.ops import bessel_lowering as bessel
+from taimatsu.ops import series_lowering
 from taimatsu.ops import special_functions as functions
 from taimatsu.ops import special_lowering as lowered
 from taimatsu.ops.base import Sample, array, composite, integers, register
@@ -100,6 +101,9 @@ class Ndtri(FloatUnary):
         size = math.sqrt(2) * functions.erfinv(1 - 2 * low)
         precise = np.where(low < 0.1, _small_quantile(low, size), size)
         return np.where(wide < 0.5, -precise, precise)
+
+    def lower(self, b: Builder, input: Expression) -> Expression:
+        return series_lowering.ndtri(b, b.cast(input, "float64"))
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
         return g * math.sqrt(2 * math.pi) * (out * out / 2).exp()
@@ -284,11 +288,8 @@ class Polygamma(FloatUnary):
     def reference(self, input: np.ndarray, *, n: int) -> np.ndarray:
         return functions.polygamma(n, input)
 
-    def lower(self, b: Builder, input: Expression, *, n: int) -> Expression | None:
-        if n > 1:
-            return None  # zeta takes as many terms as its arguments are below zero
-        function = lowered.trigamma if n else lowered.digamma
-        return function(b, b.cast(input, "float64"))
+    def lower(self, b: Builder, input: Expression, *, n: int) -> Expression:
+        return lowered.polygamma(b, n, b.cast(input, "float64"))
 
     def gradient(self, g: Any, out: Any, input: Any, *, n: int) -> Any:
         return g * self(n + 1, input)
@@ -311,6 +312,9 @@ class Zeta(Binary):
 
     def reference(self, input: np.ndarray, other: np.ndarray) -> np.ndarray:
         return functions.zeta(input, other)
+
+    def lower(self, b: Builder, input: Expression, other: Expression) -> Expression:
+        return lowered.zeta(b, b.cast(input, "float64"), b.cast(other, "float64"))
 
     def gradient(self, g: Any, out: Any, input: Any, other: Any) -> Any:
         def for_input() -> Any:
@@ -364,7 +368,11 @@ class Mvlgamma(FloatUnary):
 
 
 class IncompleteGamma(Binary, abstract=True):
-    """A regularised incomplete gamma function of order ``input``."""
+    """A regularised incomplete gamma function of order ``input``.
+
+    Not lowered: its series and fractions take as many terms as the arguments say, and where both
+    are large a double series with tables of its own.
+    """
 
     accepts = "f"
     inplace = True

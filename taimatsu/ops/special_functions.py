@@ -257,33 +257,54 @@ def _near_root(x: np.ndarray) -> np.ndarray:
     return result
 
 
+ZETA_TERMS = 10  # of the sum, before its rest is a series
+# Of Euler and Maclaurin's formula: B(2k) / (2k)!
+ZETA_SERIES = tuple(n / math.factorial(2 * k) for k, n in enumerate(_BERNOULLI, 1))
+
+
 def zeta(x: Any, q: np.ndarray) -> np.ndarray:
     """Hurwitz' zeta function, the sum of ``(k + q) ** -x`` over k = 0, 1, ...
 
     NaN for x < 1; infinite for x = 1 and at q = 0, -1, ...; NaN at other negative q unless x is
-    whole. Euler and Maclaurin's summation formula after the first terms.
+    whole: then terms of negative numbers are those of their sizes, but for the sign.
     """
     x, q = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(q, np.float64))
-    total = np.zeros(x.shape)
     with np.errstate(all="ignore"):
-        start = q
-        # negative q: as many terms more as it takes to come above zero
-        extra = int(np.clip(np.nanmax(-np.floor(np.minimum(q, 0)), initial=0), 0, 10000))
-        for _ in range(12 + extra):
-            total = total + start**-x
-            start = start + 1
-        total = total + start ** (1 - x) / (x - 1) + 0.5 * start**-x
-        factor = x
-        power = start ** (-x - 1)
-        for k, number in enumerate(_BERNOULLI, 1):
-            total = total + number / math.factorial(2 * k) * factor * power
-            factor = factor * (x + 2 * k - 1) * (x + 2 * k)
-            power = power / (start * start)
+        below = q < 0
+        last = np.ceil(np.where(below, q, 0))  # what is above the last negative term
+        count = np.where(below, 1 - last, 0)
+        total = _zeta_sum(x, q + count, np.where(below, last - q, 1), count)
     total = np.where(x == 1, np.inf, total)
     pole = (q <= 0) & (q == np.floor(q))
     total = np.where(pole, np.inf, total)
-    outside = (x < 1) | ((q < 0) & ~pole & (x != np.floor(x)))
+    outside = (x < 1) | (below & ~pole & (x != np.floor(x)))
     return np.where(outside, np.nan, total)
+
+
+def _zeta_sum(x: np.ndarray, start: np.ndarray, size: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """All terms from the first positive one on, and ``count`` negative ones, the last of which has
+    this size. What cancels is added first.
+    """
+    sign = np.where(x / 2 == np.floor(x / 2), 1, -1)
+    far = size + np.maximum(count, ZETA_TERMS)
+    total = sign * (_zeta_rest(x, size + ZETA_TERMS) - _zeta_rest(x, far))
+    total = total + _zeta_rest(x, start + ZETA_TERMS)
+    for k in reversed(range(ZETA_TERMS)):
+        negative = np.where(k < count, sign * (size + k) ** -x, 0)
+        total = total + ((start + k) ** -x + negative)
+    return total
+
+
+def _zeta_rest(x: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """All terms from ``start`` on: Euler and Maclaurin's summation formula."""
+    power = start ** (1 - x)
+    term = power / start
+    total = power / (x - 1) + 0.5 * term
+    term = term * (x / start)
+    for k, number in enumerate(ZETA_SERIES, 1):
+        total = total + number * term
+        term = term * ((x + 2 * k - 1) / start) * ((x + 2 * k) / start)
+    return np.where(power == 0, 0, total)
 
 
 _ZETA_AT_ROOT = tuple(float(zeta(n + 1.0, np.asarray(_PSI_ROOT))) for n in range(1, 12))
@@ -295,7 +316,13 @@ def polygamma(n: int, x: np.ndarray) -> np.ndarray:
         return digamma(x)
     if n == 1:
         return _trigamma(np.asarray(x, np.float64))
-    return (-1.0) ** (n + 1) * math.gamma(n + 1) * zeta(n + 1.0, x)
+    return polygamma_factor(n) * zeta(n + 1.0, x)
+
+
+def polygamma_factor(n: int) -> float:
+    """What zeta(n + 1, x) is multiplied by; infinite where n! is."""
+    size = math.gamma(n + 1) if n <= 170 else math.inf
+    return size if n % 2 else -size
 
 
 def _trigamma(x: np.ndarray) -> np.ndarray:

@@ -165,3 +165,56 @@ def trigamma(b: Builder, x: Expression) -> Expression:
     sine = b.sin((x - b.trunc(x)) * math.pi)
     mirror = math.pi / sine
     return b.where(mirrored, mirror * mirror - value, value)
+
+
+# -- zeta ------------------------------------------------------------------------------------
+
+
+def zeta(b: Builder, x: Expression, q: Expression) -> Expression:
+    """Hurwitz' zeta function. As ``functions.zeta``."""
+    below = q < 0
+    last = b.ceil(b.min(q, 0))
+    count = b.where(below, 1 - last, 0)
+    total = _zeta_sum(b, x, q + count, b.where(below, last - q, 1), count)
+    pole = (q <= 0) & q.eq(b.floor(q))
+    total = b.where(pole | x.eq(1), math.inf, total)
+    outside = (x < 1) | (below & ~pole & x.ne(b.floor(x)))
+    return b.where(outside, math.nan, total)
+
+
+def _zeta_sum(
+    b: Builder, x: Expression, start: Expression, size: Expression, count: Expression
+) -> Expression:
+    half, exponent = x * 0.5, _negative(b, x)
+    sign = b.where(half.eq(b.floor(half)), b.constant(1, x.dtype), -1)
+    far = size + b.max(count, functions.ZETA_TERMS)
+    total = sign * (_zeta_rest(b, x, size + functions.ZETA_TERMS) - _zeta_rest(b, x, far))
+    total = total + _zeta_rest(b, x, start + functions.ZETA_TERMS)
+    for k in reversed(range(functions.ZETA_TERMS)):
+        negative = b.where(count > k, sign * b.pow(size + k, exponent), 0)
+        total = total + (b.pow(start + k, exponent) + negative)
+    return total
+
+
+def _zeta_rest(b: Builder, x: Expression, start: Expression) -> Expression:
+    power = b.pow(start, _negative(b, x, 1))
+    inverse = 1 / start
+    term = power * inverse
+    total = power / (x - 1) + 0.5 * term
+    term = term * (x * inverse)
+    for k, number in enumerate(functions.ZETA_SERIES, 1):
+        total = total + number * term
+        term = term * ((x + (2 * k - 1)) * inverse) * ((x + 2 * k) * inverse)
+    return b.where(power.eq(0), 0, total)
+
+
+def _negative(b: Builder, x: Expression, more: int = 0) -> Expression:
+    """``more - x``; a number where that is one: such powers cost less."""
+    return b.constant(more - x.detail, x.dtype) if x.op == "constant" else more - x
+
+
+def polygamma(b: Builder, n: int, x: Expression) -> Expression:
+    """The n-th derivative of digamma. As ``functions.polygamma``."""
+    if n < 2:
+        return trigamma(b, x) if n else digamma(b, x)
+    return functions.polygamma_factor(n) * zeta(b, b.constant(n + 1, x.dtype), x)

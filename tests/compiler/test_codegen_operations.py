@@ -175,6 +175,17 @@ def integer_power(a: int, b: int, bits: int) -> int:
     return {1: 1, -1: -1 if b % 2 else 1}.get(a, 0)
 
 
+def divisor(a: int, b: int, bits: int) -> int:
+    """PyTorch's; negative where the least integer's sign came through."""
+    least = -(2 ** (bits - 1))
+    if least not in (a, b):
+        return math.gcd(a, b)
+    a, b = (n if n == least else abs(n) for n in (a, b))
+    while a:
+        a, b = b - truncated_quotient(b, a) * a, a
+    return b
+
+
 def integer_meanings(bits: int, signed: bool) -> dict[str, Callable[..., int]]:
     """What operations on integers mean, before the result is cut to its bits."""
 
@@ -199,6 +210,7 @@ def integer_meanings(bits: int, signed: bool) -> dict[str, Callable[..., int]]:
         "shl": lambda a, b, c: a << b if 0 <= b < bits else 0,
         "shr": lambda a, b, c: shift_right(a, b),
         "pow": lambda a, b, c: integer_power(a, b, bits),
+        "gcd": lambda a, b, c: divisor(a, b, bits if signed else bits + 1),
     }
     if not signed:
         meanings["mulhi"] = lambda a, b, c: a * b >> bits
@@ -227,6 +239,19 @@ def test_integers(dtype, target, width):
     for name, meaning in meanings.items():
         expected = [wrapped(meaning(*row), bits, signed) for row in rows]
         assert_same(name, got[name], np.array(expected, dtype), inputs)
+
+
+@every_machine
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_divisors_beside_multiples(dtype, target, width):
+    """Quotients as near to whole numbers as the dtype has them."""
+    limits = np.iinfo(dtype)
+    small = np.array([2, 3, 5, 7, 11, 2 ** (limits.bits // 2 - 1) - 1, limits.max // 2], dtype)
+    pairs = [(n * (limits.max // n) + k, n) for n in small.tolist() for k in (-1, 0)]
+    a, b = (np.array(side, dtype) for side in zip(*pairs, strict=True))
+    a, b = np.concatenate([a, b]), np.concatenate([b, a])
+    got = results({"gcd": written("gcd")}, [(dtype, a), (dtype, b)], width, target)["gcd"]
+    assert_same("gcd", got, np.gcd(a, b), [a, b])
 
 
 DIVISORS = (1, 2, 3, 7, 10, 64, -1, -3, -8)

@@ -266,6 +266,21 @@ def test_shifts_past_the_width():
         assert np.array_equal(compute(name, values, amounts), want.numpy())
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int16", "int32", "int64"])
+def test_divisors_of_extremes(kind):
+    limits = np.iinfo(kind)
+    plain = [limits.min, limits.min + 1, 0, 1, 2, 6, 12, 96, limits.max - 1, limits.max]
+    values = np.array(plain + ([-1, -2, -6, -96] if limits.min else []), kind)
+    a, b = (grid.ravel() for grid in np.meshgrid(values, values))
+    got = compute("gcd", a, b)
+    assert np.array_equal(got, torch.gcd(torch.from_numpy(a), torch.from_numpy(b)).numpy())
+    if limits.bits > 16:  # PyTorch's process ends where -1 divides the least integer
+        a, b = np.maximum(a, limits.min + 1), np.maximum(b, limits.min + 1)
+        assert compute("lcm", values[:1], values[-5:-4]) == limits.min
+    got = compute("lcm", a, b)
+    assert np.array_equal(got, torch.lcm(torch.from_numpy(a), torch.from_numpy(b)).numpy())
+
+
 def test_results_keep_the_inputs_strides():
     transposed = meta((3, 4), dtypes.float32, (1, 3))
     assert REGISTRY["exp"].infer(transposed).strides == (1, 3)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from taimatsu.compiler.codegen.writer import BITS, Value, Writer
 from taimatsu.ir.expression import FLOATS, UNSIGNED
 from taimatsu.ir.target import Target
@@ -89,6 +87,8 @@ def integers(writer: Writer, operation: str, dtype: str, values: list[Value]) ->
         return _shifted(writer, operation, signed, *values)
     if operation == "mulhi":
         return _upper_product(writer, *values)
+    if operation == "gcd":
+        return _common_divisor(writer, signed, *values)
     raise ValueError(f"[codegen] {dtype} has no operation {operation}")
 
 
@@ -233,16 +233,75 @@ def integer_power(writer: Writer, dtype: str, base: Value, exponent: Value) -> V
 
 def _power_function(writer: Writer, name: str, base: Value) -> str:
     one = writer.splat(writer.constant(1, base.kind), base.width)
-    details: dict[str, Any] = {"type": base.type, "name": name, "one": one.name}
-    if base.width:
-        details["bools"] = f"<{base.width} x i1>"
-        bits = f"i{base.width}"
-        details["test"] = (
-            f"%bits = bitcast <{base.width} x i1> %left to {bits}\n"
-            f"  %again = icmp ne {bits} %bits, 0"
-        )
-    else:
-        details["bools"] = "i1"
-        details["test"] = "%again = icmp ne i1 %left, false"
-    details["zero"] = "zeroinitializer" if base.width else "0"
-    return POWER.format(**details)
+    return POWER.format(name=name, one=one.name, **_loop_words(base, "left"))
+
+
+# Remainders with the dividend's sign. The dividend is the least integer only while the divisor is
+# not negative, or the same: no quotient overflows.
+DIVISOR = """define internal {type} {name}({type} %x, {type} %y) nounwind {{
+begin:
+  br label %loop
+loop:
+  %a = phi {type} [ %x, %begin ], [ %rest, %step ]
+  %b = phi {type} [ %y, %begin ], [ %last, %step ]
+  %left = icmp ne {type} %a, {zero}
+  {test}
+  br i1 %again, label %step, label %end
+step:
+  %safe = select {bools} %left, {type} %a, {type} {one}
+  {remainder}
+  %rest = select {bools} %left, {type} %divided, {type} {zero}
+  %last = select {bools} %left, {type} %a, {type} %b
+  br label %loop
+end:
+  ret {type} %b
+}}"""
+
+
+def _common_divisor(writer: Writer, signed: bool, x: Value, y: Value) -> Value:
+    """Euclid's algorithm, until all lanes are done."""
+    if signed:
+        x, y = (writer.intrinsic("abs", [n], "i1 false") for n in (x, y))
+    x, y = writer.together([x, y])
+    name = f"@divisor.{'s' if signed else 'u'}.{x.kind}.{x.width}"
+    if name not in writer.globals:
+        one = writer.splat(writer.constant(1, x.kind), x.width)
+        details = {"name": name, "one": one.name, "remainder": _remainder(x, signed)}
+        writer.globals[name] = DIVISOR.format(**details, **_loop_words(x, "left"))
+    text = f"call {x.type} {name}({x.type} {x.name}, {y.type} {y.name})"
+    return writer.pure(text, x.kind, x.width, x, y)
+
+
+# Vectors have no division of integers. That of floats, cut to an integer, is the same: what is not
+# whole differs from the next whole number by more than one part in a + b, which they resolve.
+FLOATING_REMAINDER = """%upper = {sign}itofp {type} %b to {floats}
+  %lower = {sign}itofp {type} %safe to {floats}
+  %ratio = fdiv {floats} %upper, %lower
+  %quotient = fpto{sign}i {floats} %ratio to {type}
+  %product = mul {type} %quotient, %safe
+  %divided = sub {type} %b, %product"""
+_RESOLVING = {"i8": "float", "i16": "float", "i32": "double"}
+
+
+def _remainder(x: Value, signed: bool) -> str:
+    """The text of what a step of Euclid's algorithm computes."""
+    sign = "s" if signed else "u"
+    kind = _RESOLVING.get(x.kind)
+    if kind is None or not x.width:
+        return f"%divided = {sign}rem {x.type} %b, %safe"
+    floats = f"<{x.width} x {kind}>"
+    return FLOATING_REMAINDER.format(sign=sign, type=x.type, floats=floats)
+
+
+def _loop_words(x: Value, condition: str) -> dict[str, str]:
+    """What the text of a loop says of its lanes: it goes on while a lane's condition holds."""
+    if not x.width:
+        test = f"%again = icmp ne i1 %{condition}, false"
+        return {"type": x.type, "bools": "i1", "zero": "0", "test": test}
+    bits = f"i{x.width}"
+    test = (
+        f"%bits = bitcast <{x.width} x i1> %{condition} to {bits}\n"
+        f"  %again = icmp ne {bits} %bits, 0"
+    )
+    bools = f"<{x.width} x i1>"
+    return {"type": x.type, "bools": bools, "zero": "zeroinitializer", "test": test}

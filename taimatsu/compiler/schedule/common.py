@@ -400,7 +400,7 @@ _FREE = frozenset({"constant", "number", "index", "load", "bitcast", "across"})
 _CHEAP_FUNCTIONS = frozenset({"floor", "ceil", "trunc", "round_half_even"})
 _SLOW: dict[str, float] = {"div": 4.0, "floordiv": 12.0, "modulo": 12.0, "truncdiv": 12.0}
 _SLOW.update({f: 16.0 for f in (*UNARY_FUNCTIONS, *BINARY_FUNCTIONS) if f not in _CHEAP_FUNCTIONS})
-_SLOW.update({"sqrt": 4.0, "reciprocal": 4.0, "rsqrt": 6.0, "exp": 12.0, "pow": 40.0})
+_SLOW.update({"sqrt": 4.0, "reciprocal": 4.0, "rsqrt": 6.0, "exp": 12.0, "pow": 40.0, "gcd": 300.0})
 
 
 def operations(roots: Iterable[Expression]) -> float:
