@@ -118,3 +118,42 @@ def test_what_outer_loops_choose_is_read_alone() -> None:
     text = program_text(lambda: stacked().numpy())
     assert text.count("if ") >= 2
     assert "select" not in text
+
+
+def drawn(rng: np.random.Generator, x: taimatsu.Tensor) -> taimatsu.Tensor:
+    """One more random step: choices among elements, and what may be fused with them."""
+    dim = int(rng.integers(x.ndim))
+    n = x.shape[dim]
+    at = int(rng.integers(1, max(n, 2)))
+    steps = [
+        lambda: taimatsu.cat([x.narrow(dim, 0, min(at, n)) * 2, x.abs()], dim),
+        lambda: taimatsu.roll(x, at, dim) + x,
+        lambda: F.pad(x, (at % 4, 1, 0, at % 3)),
+        lambda: taimatsu.stack([x, x * 3], dim).sum(dim + int(rng.integers(2))),
+        lambda: x.flip(dim) - x.cumsum(dim) * 0.01,
+        lambda: taimatsu.cat([x.sum(dim, keepdim=True), x], dim),
+        lambda: x.narrow(dim, n - at, at) if at < n else x.neg(),
+        lambda: x.transpose(0, -1) * 0.5,
+        lambda: taimatsu.softmax(x, dim) + x.mean(dim, keepdim=True),
+    ]
+    return steps[int(rng.integers(len(steps)))]()
+
+
+def program(seed: int) -> list[np.ndarray]:
+    """A random value and its gradient."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(1, 24, int(rng.integers(2, 4))))
+    start = taimatsu.tensor(rng.standard_normal(shape).astype(np.float32)).requires_grad_()
+    x: taimatsu.Tensor = start
+    for _ in range(int(rng.integers(2, 6))):
+        x = drawn(rng, x)
+    (gradient,) = taimatsu.autograd.grad((x * x.detach().cos()).sum(), [start])
+    return [x.detach().numpy(), x.detach().sum(0).numpy(), gradient.numpy()]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_choices(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = program(seed)
+    monkeypatch.setattr(config, "eager", True)
+    for a, b in zip(found, program(seed), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * max(1.0, np.abs(b).max(initial=0)))
