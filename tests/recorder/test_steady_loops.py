@@ -157,7 +157,7 @@ def test_writes_at_moving_positions() -> None:
     assert (out[:15] != 0).all()
 
 
-def test_ten_thousand_slices_take_linear_time() -> None:
+def test_thousands_of_slices_take_linear_time() -> None:
     def seconds(count: int) -> float:
         out = torch.zeros(count, 4)
         table = torch.randn(count, 4)
@@ -167,8 +167,8 @@ def test_ten_thousand_slices_take_linear_time() -> None:
         assert torch.equal(out, table * 2)
         return time.perf_counter() - begin
 
-    seconds(5_000)
-    short, long = seconds(2_500), seconds(10_000)
+    seconds(2_500)
+    short, long = seconds(1_250), seconds(5_000)
     assert long < 12 * short + 0.5  # four times the steps; quadratic would be 16 times
 
 
