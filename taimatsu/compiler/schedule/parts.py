@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from taimatsu.compiler.demand import folded
-from taimatsu.compiler.schedule.trees import Body, accesses, substituted, with_body
+from taimatsu.compiler.schedule.trees import Body, accesses, roots_of, substituted, with_body
 from taimatsu.compiler.zeros import as_index
 from taimatsu.ir.expression import COMPARISONS, Expression, constant, walk
 from taimatsu.ir.index import Index, Minimum, Remainder, Var, index, is_at_most, nested
-from taimatsu.ir.loops import Allocate, Check, If, Loop, Statement, Store, statements
+from taimatsu.ir.loops import Allocate, If, Loop, Statement, statements
 
 MOST = 8  # loops in the place of one, and cuts one after another
 
@@ -181,12 +181,7 @@ def _nodes(body: Body) -> Iterator[Expression]:
     """All expressions of statements."""
     seen: set[Expression] = set()
     for statement in statements(body):
-        roots: list[Expression] = []
-        if isinstance(statement, Store):
-            roots = [c for c in statement.coordinates if type(c) is Expression] + [statement.value]
-        elif isinstance(statement, (If, Check)):
-            roots = [statement.condition]
-        for root in roots:
+        for root in roots_of(statement):
             yield from walk(root, seen)
 
 

@@ -75,16 +75,18 @@ def replaced(body: Body, old: Statement, change: Callable[[Any], Iterable[Statem
     return tuple(made)
 
 
+def roots_of(statement: Statement) -> list[Expression]:
+    """The expressions that a statement is made with, coordinates of a store first."""
+    if isinstance(statement, Store):
+        return [c for c in statement.coordinates if type(c) is Expression] + [statement.value]
+    return [statement.condition] if isinstance(statement, (If, Check)) else []
+
+
 def accesses(body: Iterable[Statement]) -> Iterator[tuple[Buffer, Coordinates, bool]]:
     """Buffer, coordinates and whether it is written, for each access; loads before their store."""
     for statement in statements(body):
-        roots: list[Expression] = []
-        if isinstance(statement, Store):
-            roots = [c for c in statement.coordinates if type(c) is Expression] + [statement.value]
-        elif isinstance(statement, (If, Check)):
-            roots = [statement.condition]
         seen: set[Expression] = set()
-        for root in roots:
+        for root in roots_of(statement):
             for node in walk(root, seen):
                 if node.op == "load":
                     yield (*node.detail, False)
