@@ -30,6 +30,7 @@ from taimatsu.compiler.meeting import (
 from taimatsu.compiler.pooling import NotPooledError, is_pool, pooled
 from taimatsu.compiler.precedence import Precedence
 from taimatsu.compiler.reads import needed_stages, needs, sources
+from taimatsu.compiler.unvarying import computed_once
 from taimatsu.ir.expression import Expression, walk
 from taimatsu.ir.index import Index, Minimum, Quotient, Remainder, Var, index, nested
 from taimatsu.ir.stages import Stage, loads
@@ -126,33 +127,48 @@ class _Fusion:
         """Substitutes maps; what nobody reads any more is dropped."""
         self._drop_unread()
         users = self._users()
-        for stage in self.stages:
-            chosen = {p for p in _read_maps(stage) if self._is_inlined(p, stage, users)}
-            total = self._size(stage) + sum(self._size(p) for p in chosen)
-            if total > LARGEST_VALUE:
-                self.log(f"{stage} does not take in what it reads: {total} nodes are too many")
-                continue
-            self.sizes[stage] = total
-            if not chosen:
-                continue
-            done: dict[Expression, Expression] = {}
-            try:
-                assert stage.value is not None
-                stage.value = inlined(stage.value, chosen, done)
-                stage.where = tuple(
-                    [inlined(c, chosen, done) if type(c) is Expression else c for c in stage.where]
-                )
-                stage.checks = tuple([(inlined(c, chosen, done), m) for c, m in stage.checks])
-            except NotInlinedError as error:
-                self.log(f"{stage} does not take in what it reads: {error} cannot be computed with")
-                continue
-            for taken in sorted(chosen, key=lambda s: s.number):
-                stage.fused += (*taken.fused, taken.node)
-                users[taken].discard(stage)
-                for read in sources(taken):
-                    users.setdefault(read, set()).add(stage)
+        picked = {s.picks for s in self.stages if s.picks is not None}
+        stages, self.stages = self.stages, []
+        for stage in stages:
+            self._take_in(stage, users)
+            once = None if stage in picked else computed_once(stage)
+            if once is not None:
+                self.log(f"{stage} is {once} along axes on which its terms do not depend")
+                users[once] = {stage}
+                for read in sources(once):
+                    users[read].discard(stage)
+                    users[read].add(once)
+                self.stages.append(once)
+            self.stages.append(stage)
         self._merge_equal()
         self._drop_unread()
+
+    def _take_in(self, stage: Stage, users: dict[Stage, set[Stage]]) -> None:
+        """Substitutes maps in a stage."""
+        chosen = {p for p in _read_maps(stage) if self._is_inlined(p, stage, users)}
+        total = self._size(stage) + sum(self._size(p) for p in chosen)
+        if total > LARGEST_VALUE:
+            self.log(f"{stage} does not take in what it reads: {total} nodes are too many")
+            return
+        self.sizes[stage] = total
+        if not chosen:
+            return
+        done: dict[Expression, Expression] = {}
+        try:
+            assert stage.value is not None
+            stage.value = inlined(stage.value, chosen, done)
+            stage.where = tuple(
+                [inlined(c, chosen, done) if type(c) is Expression else c for c in stage.where]
+            )
+            stage.checks = tuple([(inlined(c, chosen, done), m) for c, m in stage.checks])
+        except NotInlinedError as error:
+            self.log(f"{stage} does not take in what it reads: {error} cannot be computed with")
+            return
+        for taken in sorted(chosen, key=lambda s: s.number):
+            stage.fused += (*taken.fused, taken.node)
+            users[taken].discard(stage)
+            for read in sources(taken):
+                users.setdefault(read, set()).add(stage)
 
     def sparse(self, target: Target) -> None:
         """Sums over arrays that are mostly zero go over what is not; see ``sparse``."""
