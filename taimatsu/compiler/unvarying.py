@@ -6,7 +6,7 @@ repeats itself. What is left of them after substitution does not name the axis a
 
 from __future__ import annotations
 
-from taimatsu.ir.expression import Expression, walk
+from taimatsu.ir.expression import Expression, load, rewrite, walk
 from taimatsu.ir.index import Index, Var, index
 from taimatsu.ir.stages import Stage
 
@@ -18,18 +18,30 @@ def computed_once(stage: Stage) -> Stage | None:
     """
     if stage.kind != "reduce" or stage.value is None or stage.checks:
         return None
-    varies = _variables(stage.value)
+    value = rewrite(stage.value, _without_steps, {})
+    varies = _variables(value)
     kept = [d for d, v in enumerate(stage.axes) if v.extent == 1 or v in varies]
     if len(kept) == len(stage.axes):
         return None
     made = Stage("reduce", tuple([stage.shape[d] for d in kept]), stage.dtype)
     made.axes = tuple([stage.axes[d] for d in kept])
-    made.value, made.reduce_axes, made.combine = stage.value, stage.reduce_axes, stage.combine
+    made.value, made.reduce_axes, made.combine = value, stage.reduce_axes, stage.combine
     made.number, made.node, made.fused = stage.number, stage.node, stage.fused
     stage.kind, stage.combine, stage.reduce_axes, stage.picks = "map", "", (), None
     stage.axes = tuple([Var(v.name, v.extent) for v in stage.axes])
     stage.value = made[tuple([index(stage.axes[d]) for d in kept])]
     return made
+
+
+def _without_steps(node: Expression) -> Expression | None:
+    """A load of memory that is seen as if it were repeated: the first time will do."""
+    if node.op != "load" or node.detail[0].kind != "window":
+        return None
+    source, where = node.detail
+    if all(step != 0 for step in source.strides):
+        return None
+    pairs = zip(source.strides, where, strict=True)
+    return load(source, [0 if step == 0 else at for step, at in pairs], node.dtype)
 
 
 def _variables(value: Expression) -> set[Var]:

@@ -54,6 +54,24 @@ def test_reductions_of_one_array_share_a_pass(executor: StageExecutor) -> None:
     assert kinds(groups) == [["add", "max", "argmax"]]
 
 
+def test_sums_that_do_not_depend_on_an_axis_are_computed_once(executor: StageExecutor) -> None:
+    def column_sums() -> tuple[Any, ...]:
+        w = torch.ones(200, 50, requires_grad=True)
+        (X @ w).sum().backward()
+        return (w.grad,)
+
+    groups = carried_out(executor, column_sums)
+    (sums,) = [s for g in groups for s in g.stages if s.kind == "reduce"]
+    assert [n.hint() for n in sums.shape] == [200]
+
+
+def test_a_batch_that_repeats_itself_is_multiplied_once(executor: StageExecutor) -> None:
+    w = torch.randn(200, 50)
+    groups = carried_out(executor, lambda: (X.expand(6, 96, 200) @ w,))
+    (sums,) = [s for g in groups for s in g.stages if s.kind == "reduce"]
+    assert [n.hint() for n in sums.shape] == [96, 50]
+
+
 def test_column_sums_of_one_array_share_a_pass(executor: StageExecutor) -> None:
     groups = carried_out(executor, lambda: (Y.sum(0), (X * Y).sum(0)))
     assert kinds(groups) == [["add", "add"]]

@@ -292,6 +292,16 @@ def test_scans(op: str, shape: tuple, dim: int) -> None:
     check(scan(op, dim), {0: RNG.integers(-3, 3, shape)})
 
 
+@pytest.mark.parametrize("shape", [(40, 70), (3, 20, 33), (35, 16), (20, 100)])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
+def test_scans_along_memory_read_squares_that_are_turned(shape: tuple, dtype: str) -> None:
+    x = (9 * numbers(*shape)).astype(dtype)
+    for reverse in (False, True):
+        write = scan("add", len(shape) - 1, reverse)
+        made = check(write, {0: x}, tolerance=1e-3, threads=2)
+        assert "transpose" in "".join(kernel_text(n.kernel) for n in made.launches)
+
+
 @pytest.mark.parametrize("shape", [(40, 33), (3, 500), (1, 7)])
 def test_maps_and_reductions_of_scans_in_one_group(shape: tuple) -> None:
     def write(b: Any, s: Any) -> list[Stage]:

@@ -69,10 +69,10 @@ class Pass:
         """Of the kept axes, one to go along in vectors; None: the reduced ones."""
         found = accesses(nest, self.pieces)
         inner = storage_order(self.reduced, found)[-1]
-        best = _along(found, inner, width) + ACROSS * width / points([inner])
+        best = price_along(found, inner, width) + ACROSS * width / points([inner])
         chosen = None
         for var in axes.loops:
-            price = _along(found, axes.like[var], width)
+            price = price_along(found, axes.like[var], width)
             if price < best:
                 best, chosen = price, var
         return chosen
@@ -162,7 +162,7 @@ def chosen_row(nest: Nest, passes: list[Pass], width: int) -> Var | None:
         volume = _volume(step.domain)
         inner += volume * _inner_price(step, mine, costs, width)
         for row in rows:
-            price = _along(mine, row, width) + costs
+            price = price_along(mine, row, width) + costs
             lanes[row] = lanes.get(row, 0.0) + volume * price / _filled(extents[row], width)
     best = min(lanes, key=lambda v: lanes[v], default=None)
     return best if best is not None and lanes[best] < inner else None
@@ -210,7 +210,7 @@ def _inner_price(step: Pass, found: list[Access], costs: float, width: int) -> f
         return float(width) * (costs + 1)
     candidates = order[-1:] if step.kind == "plain" else order
     for var in candidates:
-        price = (_along(found, var, width) + costs) / _filled(var, width)
+        price = (price_along(found, var, width) + costs) / _filled(var, width)
         if step.reductions and (step.kind == "plain" or var in step.reduced):
             price += ACROSS * width * len(step.reductions) / _reduced(step)
         best = min(best, price)
@@ -229,7 +229,7 @@ def _filled(var: Var, width: int) -> float:
     return extent / (-(-extent // width) * width)
 
 
-def _along(found: list[Access], var: Var, width: int) -> float:
+def price_along(found: list[Access], var: Var, width: int) -> float:
     """What the accesses cost for vectors along an axis."""
     total = 0.0
     for access in found:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from taimatsu.compiler.schedule.common import (
     Access,
@@ -27,17 +28,18 @@ from taimatsu.compiler.schedule.frame import (
     serial_loop,
     vector_loop,
 )
-from taimatsu.compiler.schedule.passes import Pass, copies_within
+from taimatsu.compiler.schedule.passes import Pass, copies_within, price_along
 from taimatsu.compiler.schedule.pointwise import unroll_of
 from taimatsu.compiler.schedule.reduction import Accumulator, each_copy
 from taimatsu.ir.expression import Expression, load, walk
 from taimatsu.ir.index import Index, Var, ceil_div, index
-from taimatsu.ir.loops import Buffer, Statement, Store, row_major
+from taimatsu.ir.loops import Buffer, Statement, Store, Transpose, row_major
 from taimatsu.ir.stages import Stage
 
 BLOCK = 4096  # values of a block of a sum along vectors
 BLOCK_ROWS = 512  # the same where each lane has a sum of its own
 SMALL_DOMAIN = 16  # loops of so few iterations are written out
+TURNED = 0.4  # what turning a square twice costs for each of its numbers, in loads of vectors
 
 Body = Callable[[Index, Index], list[Statement]]
 
@@ -512,16 +514,67 @@ class Row:
         accumulator = Accumulator(self.frame, piece, lanes.copies, lanes.width)
         extent = self._extent(step.scanned)
 
-        def at(k: Index) -> Values:
-            return {**kept, step.scanned: extent - 1 - k if piece.stage.reverse else k}
+        def scope(k: Index, u: Index, v: Index) -> Scope:
+            at = {**kept, step.scanned: extent - 1 - k if piece.stage.reverse else k}
+            return self.scope(at, u, v)
 
         def lane(k: Index, u: Index, v: Index) -> list[Statement]:
-            scope = self.scope(at(k), u, v)
-            body = scope.checks(piece)
-            position = None if piece.position is None else scope.value(piece.position)
-            body += accumulator.step(u)(scope.value(piece.value), position)
-            return body + scope.stores(piece, accumulator.results(u)[-1])
+            here = scope(k, u, v)
+            body = here.checks(piece)
+            position = None if piece.position is None else here.value(piece.position)
+            body += accumulator.step(u)(here.value(piece.value), position)
+            return body + here.stores(piece, accumulator.results(u)[-1])
 
         body = accumulator.start()
-        body += serial_loop(extent, lambda k: self.each(lambda u, v: lane(k, u, v)), "k")
-        return allocated(accumulator.registers, body)
+        begin = index(0)
+        if self._is_turned(step):
+            blocks = extent // lanes.width
+            begin = blocks * lanes.width
+            square = partial(self._square, piece, accumulator, scope)
+            body += serial_loop(blocks, lambda b: square(b * lanes.width), "block")
+        rest = serial_loop(extent - begin, lambda k: self.each(partial(lane, begin + k)), "k")
+        return allocated(accumulator.registers, body + rest)
+
+    def _is_turned(self, step: Pass) -> bool:
+        """Whether rows that scan along memory are read and written in squares."""
+        (piece,) = step.pieces
+        lanes = self.lanes
+        if lanes.copies > 1 or lanes.width == 1 or lanes.extent != lanes.width:
+            return False
+        if self.registers or self.scratch or piece.checks or piece.position is not None:
+            return False
+        found = accesses(self.nest, step.pieces)
+        (row,) = [v for v, unit in lanes.unit.items() if unit != 0]
+        turned = price_along(found, step.scanned, lanes.width) + TURNED * lanes.width
+        return turned < price_along(found, row, lanes.width)
+
+    def _square(
+        self,
+        piece: Piece,
+        accumulator: Accumulator,
+        scope: Callable[[Index, Index, Index], Scope],
+        begin: Index,
+    ) -> list[Statement]:
+        """As many steps of a scan as there are rows: vectors go along rows in memory only."""
+        width = self.lanes.width
+        lanes, zero = index(width), index(0)
+        square = Buffer(self.frame.name("q"), piece.value.dtype, [width], "register", lanes=width)
+
+        def vectors(body: Body) -> list[Statement]:
+            return serial_loop(
+                lanes, lambda r: vector_loop(lanes, width, lambda v: body(r, v)), "r", "unroll"
+            )
+
+        def read(row: Index, v: Index) -> list[Statement]:
+            return [Store(square, [row], scope(begin + v, zero, row).value(piece.value))]
+
+        def take(k: Index, v: Index) -> list[Statement]:
+            taken = accumulator.step(zero)(load(square, [k]), None)
+            return [*taken, Store(square, [k], accumulator.results(zero)[-1])]
+
+        def write(row: Index, v: Index) -> list[Statement]:
+            return scope(begin + v, zero, row).stores(piece, load(square, [row]))
+
+        turn = Transpose(square)
+        body = [*vectors(read), turn, *vectors(take), turn, *vectors(write)]
+        return allocated([square], body)
