@@ -517,6 +517,7 @@ def _transposed_samples(n: int) -> Callable[[], Iterator[Sample]]:
             output_padding=1,
             groups=2,
         )
+        yield Sample(array(2, 4, *(2, 1, 2)[:n]), array(4, 3, *(4, 3, 4)[:n]), array(3), padding=1)
 
     return samples
 

@@ -215,11 +215,38 @@ def transposed(
         )
     ]
     window = list(zip(outs, kernel, stride, padding, dilation, strict=True))
+    if prod(stride) == prod(dilation) == 1 and _is_small(input.shape[2:], kernel):
+        return _over_image(b, input, weight, outs, padding, groups)
     # With as many taps in each phase, one sum with the phases as further channels is best.
     even = all(s == 1 or (d == 1 and k % s == 0) for _, k, s, _, d in window)
     if prod(stride) > 1 and (even or prod(stride) > _PHASES):
         return _with_axes_of_phases(b, input, weight, window, groups)
     return _phase_by_phase(b, input, weight, window, groups)
+
+
+def _is_small(image: Sequence[Index], kernel: Sequence[int]) -> bool:
+    """Whether a sum over the image is much shorter than one over the kernel."""
+    return all(n.is_constant for n in image) and 2 * prod(n.constant for n in image) <= prod(kernel)
+
+
+def _over_image(
+    b: Builder, input: Any, weight: Any, outs: list[Index], padding: Extents, groups: int
+) -> Stage:
+    """Sums over the elements of a small image, which slides over the kernel."""
+    each, inners = weight.shape[1], weight.shape[0] // groups
+    sizes = [n.constant for n in input.shape[2:]]
+    before = [max(0, n - 1 - p) for n, p in zip(sizes, padding, strict=True)]
+    extents = [out + p + m for out, p, m in zip(outs, padding, before, strict=True)]
+    kernel = bordered(b, weight, before, extents)
+
+    def factors(n: Any, g: Any, o: Any, c: Any, place: tuple, image: tuple) -> Expression:
+        moved = zip(place, image, padding, before, strict=True)
+        at = [y - i + (p + m) for y, i, p, m in moved]
+        return input[(n, g * inners + c, *image)] * kernel[(g * inners + c, o, *at)]
+
+    dtype, samples = input.dtype, input.shape[0]
+    made = _grouped(b, samples, groups, each, inners, outs, sizes, dtype, factors)
+    return made if groups == 1 else _channels_joined(b, made, groups)
 
 
 def _phase_by_phase(b: Builder, input: Any, weight: Any, window: list, groups: int) -> Stage:
