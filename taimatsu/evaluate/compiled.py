@@ -30,7 +30,7 @@ from taimatsu.evaluate import explain, interpreter
 from taimatsu.evaluate.program import Bound, item_bytes
 from taimatsu.evaluate.specialisation import Code
 from taimatsu.evaluate.statistics import STATISTICS
-from taimatsu.ir.graph import Graph, Operand
+from taimatsu.ir.graph import Argument, Graph, Operand
 from taimatsu.ir.target import Target
 from taimatsu.recorder.number import plain
 from taimatsu.runtime import loader, threads
@@ -246,9 +246,30 @@ def _varying(graph: Graph) -> frozenset[tuple[int, int]]:
 
 
 def _moving(graph: Graph, numbers: list) -> frozenset[int]:
-    """Items whose numbers are not those that earlier programs of the graph were made for."""
+    """Items whose numbers are not those that earlier programs of the graph were made for.
+
+    Others that are read for the same, as those of a loop's other steps, are taken to vary too.
+    """
     guards = [guard for bound in graph.program or () if bound for guard in bound.guards]
-    return frozenset(item for item, value in guards if numbers[item] != value)
+    found = {item for item, value in guards if numbers[item] != value}
+    if not found:
+        return frozenset()
+    uses = _uses(graph)
+    varied = set().union(*(uses[item] for item in found))
+    return frozenset(found | {item for item, own in uses.items() if own & varied})
+
+
+def _uses(graph: Graph) -> dict[int, set]:
+    """What each item is read for: operation, place among its operands, layout of what it reads."""
+    found: dict[int, set] = {}
+    for node in graph.nodes:
+        for place, operand in enumerate(node.operands):
+            if type(operand) is Operand and operand.offset >= 0:
+                use = node.operation, place, operand.meta
+                found.setdefault(operand.offset, set()).add(use)
+            elif type(operand) is Argument:
+                found.setdefault(operand.index, set()).add((node.operation, place, None))
+    return found
 
 
 _usable: bool | None = None
