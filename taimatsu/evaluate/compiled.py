@@ -27,6 +27,7 @@ from taimatsu.compiler.text import Canonical
 from taimatsu.compiler.transport import pack_kernel, pack_target
 from taimatsu.config import config
 from taimatsu.evaluate import explain, interpreter
+from taimatsu.evaluate.pieces import Pieces, in_pieces
 from taimatsu.evaluate.program import Bound, item_bytes
 from taimatsu.evaluate.specialisation import Code
 from taimatsu.evaluate.statistics import STATISTICS
@@ -83,9 +84,10 @@ def execute(
     if bound is _ABSENT:
         bound = _prepared(graph, buffers, items)
     if explain.is_watched():
-        if bound is not None and explain.wants_loops() and not bound.plan.has_loops():
+        if type(bound) is Bound and explain.wants_loops() and not bound.plan.has_loops():
             bound = _prepared(graph, buffers, items)
-        explain.watched(graph, bound)
+        if type(bound) is not Pieces:
+            explain.watched(graph, bound)
     if bound is None:
         return interpreter.execute(graph, buffers, items)
     try:
@@ -103,11 +105,13 @@ def _found(graph: Graph, items: list) -> Any:
     return _ABSENT
 
 
-def _prepared(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound | None:
+def _prepared(
+    graph: Graph, buffers: dict[int, np.ndarray], items: list
+) -> Bound | Pieces | None:
     """Binds a graph to its plan; None where only the reference can carry it out."""
     with _lock:
         try:
-            bound = _bound(graph, buffers, items)
+            bound = in_pieces(graph, execute) or _bound(graph, buffers, items)
         except NotLoweredError:
             graph.program = [None]
             return None
