@@ -208,14 +208,18 @@ class _Lowering:
         for d, (n, s) in enumerate(zip(described.shape, described.strides, strict=True)):
             if (s and s == outermost) or (slot, n) in self.varying:
                 shape[d] = self._symbol(n)
-        if not any(n.terms for n in shape):
+        varied = [(slot, s) in self.varying for s in described.strides]
+        if not any(n.terms for n in shape) and not any(varied):
             return tuple(shape), tuple(strides)
-        return tuple(shape), self._symbolic_strides(shape, strides, described)
+        return tuple(shape), self._symbolic_strides(shape, strides, described, varied)
 
     def _symbolic_strides(
-        self, shape: list[Index], strides: list[Index], described: Meta
+        self, shape: list[Index], strides: list[Index], described: Meta, varied: list[bool]
     ) -> tuple[Index, ...]:
-        """Strides as products of extents where rows follow one another, else as symbols."""
+        """Strides as products of extents where rows follow one another, else as symbols.
+
+        ``varied`` says which of them were seen to vary.
+        """
         order = sorted(range(len(shape)), key=lambda d: described.strides[d])
         step, hint = index(1), 1
         inner, length = index(1), 1  # the stride of the dimension before
@@ -226,7 +230,8 @@ class _Lowering:
             if stride == hint:
                 strides[d] = step
             elif hint and stride % hint == 0:
-                strides[d] = step * (stride // hint)
+                times = stride // hint
+                strides[d] = step * (self._symbol(times) if varied[d] else times)
             elif step.terms and length and stride % length == 0:
                 strides[d] = inner * self._symbol(stride // length)
             inner, length = strides[d], stride

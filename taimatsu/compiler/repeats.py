@@ -8,6 +8,7 @@ different pieces. A piece is a graph with slots and items of its own; what cross
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,11 +21,11 @@ PIECE_NODES = 160  # about as many nodes are in a piece of several steps
 
 
 class Loop(NamedTuple):
-    """Nodes that repeat: ``count`` steps of ``length`` nodes from ``begin`` on."""
+    """Nodes that repeat: ``steps`` times ``length`` of them from ``begin`` on."""
 
     begin: int
     length: int
-    count: int
+    steps: int
     kind: tuple[int, ...]  # equal for loops that do the same
 
 
@@ -50,17 +51,23 @@ def loops(graph: Graph) -> list[Loop]:
     """The loops of a program, in order; parts that do not repeat for long are left out."""
     if len(graph.nodes) < LEAST_NODES:
         return []
-    kinds = np.array([_kind(node) for node in graph.nodes], np.int64)
-    return _loops(kinds, 0, len(kinds))
+    rough = [_rough(node) for node in graph.nodes]
+    exact = [hash((k, _layouts(n))) for k, n in zip(rough, graph.nodes, strict=True)]
+    return _loops(np.array(exact, np.int64), rough, 0, len(exact))
 
 
-def _kind(node: Node) -> int:
-    """A number that is equal for nodes that do the same to arrays of the same layouts."""
-    read = [o.meta if type(o) is Operand else type(o) for o in node.operands]
-    return hash((node.operation, repr(node.attributes), *read, *node.metas))
+def _rough(node: Node) -> int:
+    """A number that is equal for nodes that do the same, whatever the arrays' extents are."""
+    read = [o.meta.ndim if type(o) is Operand else type(o) for o in node.operands]
+    return hash((node.operation, *read, *[m.dtype.name for m in node.metas]))
 
 
-def _loops(kinds: np.ndarray, begin: int, end: int) -> list[Loop]:
+def _layouts(node: Node) -> tuple:
+    read = [o.meta for o in node.operands if type(o) is Operand]
+    return repr(node.attributes), *read, *node.metas
+
+
+def _loops(kinds: np.ndarray, rough: list[int], begin: int, end: int) -> list[Loop]:
     if end - begin < LEAST_NODES:
         return []
     own = kinds[begin:end]
@@ -73,9 +80,9 @@ def _loops(kinds: np.ndarray, begin: int, end: int) -> list[Loop]:
         return []
     covered, length, first = best
     count = covered // length
-    kind = tuple(sorted(kinds[first : first + length].tolist()))
-    before = _loops(kinds, begin, first)
-    after = _loops(kinds, first + count * length, end)
+    kind = tuple(sorted(rough[first : first + length]))
+    before = _loops(kinds, rough, begin, first)
+    after = _loops(kinds, rough, first + count * length, end)
     return [*before, Loop(first, length, count, kind), *after]
 
 
@@ -102,11 +109,7 @@ def cut(graph: Graph, found: Sequence[Loop], known: dict[Any, Graph]) -> list[Pi
         for value in graph.nodes[place].reads():
             last_use.setdefault(value, place)
     cuts = [0, *_cuts(found), len(graph.nodes)]
-    return [
-        _Cutter(graph, roots, last_use, a, b).piece(known)
-        for a, b in zip(cuts, cuts[1:], strict=False)
-        if a < b
-    ]
+    return [_Cutter(graph, roots, last_use, a, b).piece(known) for a, b in pairwise(cuts) if a < b]
 
 
 def _cuts(found: Iterable[Loop]) -> list[int]:
@@ -114,8 +117,8 @@ def _cuts(found: Iterable[Loop]) -> list[int]:
     made: list[int] = []
     for loop in found:
         several = max(PIECE_NODES // loop.length, 1)
-        whole = loop.count // several * several
-        steps = [*range(0, whole, several), *range(whole, loop.count + 1)]
+        whole = loop.steps // several * several
+        steps = [*range(0, whole, several), *range(whole, loop.steps + 1)]
         made += [loop.begin + step * loop.length for step in steps]
     return made
 

@@ -105,9 +105,7 @@ def _found(graph: Graph, items: list) -> Any:
     return _ABSENT
 
 
-def _prepared(
-    graph: Graph, buffers: dict[int, np.ndarray], items: list
-) -> Bound | Pieces | None:
+def _prepared(graph: Graph, buffers: dict[int, np.ndarray], items: list) -> Bound | Pieces | None:
     """Binds a graph to its plan; None where only the reference can carry it out."""
     with _lock:
         try:
@@ -221,7 +219,9 @@ def _codes(objects: dict[str, bytes | None]) -> dict[str, Code]:
 
 
 def _varying(graph: Graph) -> frozenset[tuple[int, int]]:
-    """Extents of inputs, as (slot, size), that differ between programs that do the same."""
+    """Extents and strides of inputs, as (slot, number), that differ between programs that do the
+    same.
+    """
     slots = {value: slot for slot, value in graph.inputs.items()}
     skeleton: list[Any] = []
     shapes: list[tuple[int, tuple[int, ...]]] = []
@@ -233,7 +233,8 @@ def _varying(graph: Graph) -> frozenset[tuple[int, int]]:
                 described = operand.meta
                 skeleton.append((operand.value, described.ndim, described.dtype.name, came_in))
                 if came_in:
-                    shapes.append((slots[operand.value], tuple(operand.meta.shape)))
+                    numbers = *described.shape, *described.strides
+                    shapes.append((slots[operand.value], numbers))
     key = tuple(skeleton)
     present = tuple(shapes)
     seen = _shapes.setdefault(key, [])

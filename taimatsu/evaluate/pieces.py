@@ -35,7 +35,7 @@ class Pieces:
         self.graph = graph
         self.pieces = pieces
         self.execute = execute
-        entering = {slot: value for slot, value in graph.inputs.items()}
+        entering = dict(graph.inputs)
         bases = {n.results[0]: n.operands[0].value for n in graph.nodes if n.is_write}
         for slot, value in graph.outputs.items():
             if slot in graph.given and slot not in entering:
@@ -92,7 +92,7 @@ def in_pieces(graph: Graph, execute: Execute) -> Pieces | None:
     _lengths.move_to_end(key)
     if len(_lengths) > KEPT:
         _lengths.popitem(last=False)
-    count = tuple([loop.count for loop in found])
+    count = tuple([loop.steps for loop in found])
     if len(seen) < LENGTHS or count in seen:
         seen.add(count)
         return None

@@ -124,16 +124,21 @@ def written_over(final: State) -> dict[int, Info]:
     """Results that an in-place form wrote over a whole tensor at once, and what they became:
     the saved result is the tensor's memory then, not a copy of it.
     """
-    found = final.memo.get("written_over")
-    if found is None:
-        found = {}
-        table = final.infos()
-        for step in final.path():
-            if step.kind is WRITE and step.attributes["takes_place"]:
-                source, target = table[step.inputs[1]], step.results[0]
-                if source.meta is target.meta and target.whole and source.gid == source.tid:
-                    found[source.tid] = target
-        final.memo["written_over"] = found
+    state, steps = final, []
+    found = state.memo.get("written_over")
+    while found is None and state.parent is not None:  # what is known of the nearest state before
+        steps.append(state)
+        state = state.parent
+        found = state.memo.get("written_over")
+    found = found or {}
+    table: list[Info] | None = None
+    for step in reversed(steps):
+        if step.kind is WRITE and step.attributes["takes_place"]:
+            table = final.infos() if table is None else table
+            source, target = table[step.inputs[1]], step.results[0]
+            if source.meta is target.meta and target.whole and source.gid == source.tid:
+                found = {**found, source.tid: target}
+    final.memo["written_over"] = found
     return found
 
 
