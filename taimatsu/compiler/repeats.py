@@ -49,7 +49,7 @@ class Piece(NamedTuple):
 
 def loops(graph: Graph) -> list[Loop]:
     """The loops of a program, in order; parts that do not repeat for long are left out."""
-    if len(graph.nodes) < LEAST_NODES:
+    if len(graph.nodes) < LEAST_NODES or graph.is_piece:
         return []
     rough = [_rough(node) for node in graph.nodes]
     exact = [hash((k, _layouts(n))) for k, n in zip(rough, graph.nodes, strict=True)]
@@ -252,4 +252,5 @@ class _Cutter:
         found = known.get(key)
         if found is None:
             found = known[key] = Graph(nodes, inputs, results, dict(self.given))
+            found.is_piece = True
         return found

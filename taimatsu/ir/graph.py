@@ -86,6 +86,7 @@ class Graph:
         self.outputs = outputs
         self.given = given or {}
         self.program: Any = None  # what the evaluator made of it
+        self.is_piece = False  # of a longer program, cut from it
         self.nodes = self._only_needed(nodes)
         self._mark_deaths()
 

@@ -100,6 +100,9 @@ __all__ = [
 ]
 
 
+LITTLE_WORK = 1e6  # operations; carrying a program out takes about as long as such a one
+
+
 def register_tensor(tensor: type) -> None:
     """Called once by ``tensor.py``: the class of results."""
     registered.tensor = tensor
@@ -137,6 +140,9 @@ def storage_size(tensor: TensorBase) -> int:
 
 
 def module_boundary() -> None:
-    """After an outermost module call without gradients: carries out what it recorded."""
-    if local.mode != GRAD:
+    """After an outermost module call without gradients: carries out what it recorded.
+
+    A little work waits for more: several small layers are one program.
+    """
+    if local.mode != GRAD and current().state.work() > LITTLE_WORK:
         flush()

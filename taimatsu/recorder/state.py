@@ -7,6 +7,7 @@ is a walk along this trie with the values that belong to one run.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -197,6 +198,24 @@ class State:
             else:
                 found = slots, lambda items: tuple(items[s] for s in slots)
             self.memo["owned"] = found
+        return found
+
+    def work(self) -> float:
+        """About how many operations on numbers the sequence takes (remembered).
+
+        A step with several operands counts as the product of matrices of their sizes would.
+        """
+        found = self.memo.get("work")
+        if found is None:
+            table = self.infos()
+            found = 0.0
+            for step in self.path():
+                if step.kind == OPERATION:
+                    sizes = [table[x].meta.numel for x in step.inputs if type(x) is int]
+                    sizes += [info.meta.numel for info in step.results]
+                    most = sorted(sizes)[-3:]
+                    found += math.sqrt(math.prod(most)) if len(most) == 3 else max(most, default=0)
+            self.memo["work"] = found
         return found
 
     def graph_steps(self) -> tuple[State, ...]:

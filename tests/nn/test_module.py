@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import taimatsu as torch
-from taimatsu import nn
+from taimatsu import nn, recorder
+from taimatsu.config import config
 from taimatsu.nn.modules.module import register_module_forward_hook
 
 
@@ -356,7 +357,18 @@ def test_submodules_by_path() -> None:
 
 
 def test_module_calls_without_gradients_are_carried_out() -> None:
-    net = Net()
+    net = nn.Sequential(nn.Linear(300, 200), nn.ReLU(), nn.Linear(200, 3))
     with torch.no_grad():
-        out = net(torch.ones(1, 3))
+        out = net(torch.ones(50, 300))
     assert out._storage.buffer is not None
+
+
+@pytest.mark.skipif(config.eager, reason="each operation is a program of its own")
+def test_small_module_calls_wait_for_more() -> None:
+    first, second, x = nn.Linear(3, 4), nn.Linear(4, 2), torch.ones(1, 3)
+    recorder.flush()
+    before = recorder.STATISTICS.flushes
+    with torch.no_grad():
+        out = second(first(x))
+    assert out.numpy().shape == (1, 2)
+    assert recorder.STATISTICS.flushes == before + 1
