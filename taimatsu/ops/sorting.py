@@ -25,18 +25,10 @@ from taimatsu.ops.coordinates import (
     is_empty,
     unravel,
 )
+from taimatsu.ops.lines import in_order, place_of_kth
 from taimatsu.ops.reducing import Wide, numpy_names, one_axis
 from taimatsu.ops.selecting import Choice
 from taimatsu.shapes import normalize_axis
-
-
-def stable_order(x: np.ndarray, dim: int, descending: bool) -> np.ndarray:
-    """Indices that sort along ``dim``; equal elements keep their order, NaN is the largest."""
-    if not descending:
-        return np.argsort(x, axis=dim, kind="stable")
-    # The stable ascending order of the reversed line, reversed, is the stable descending one.
-    order = np.argsort(np.flip(x, dim), axis=dim, kind="stable")
-    return x.shape[dim] - 1 - np.flip(order, dim)
 
 
 class Ordering(Wide, abstract=True):
@@ -45,7 +37,7 @@ class Ordering(Wide, abstract=True):
     outputs = 2
     saves = ("out[1]",)
 
-    # No lowering: stages have no sort, and NumPy's is a good one.
+    # No lowering: stages have no sort, and NumPy's is a good one (ops/lines.py).
 
     def gradient(self, g: tuple, out: tuple, input: Meta, *, dim: int, **options: Any) -> Any:
         if g[0] is None or input.ndim == 0:
@@ -77,8 +69,7 @@ class Sort(Ordering):
     ) -> tuple[np.ndarray, np.ndarray]:
         if input.ndim == 0:
             return input.copy(), np.zeros((), np.int64)
-        order = stable_order(input, dim, descending)
-        return np.take_along_axis(input, order, dim), order
+        return in_order(input, dim, descending)
 
     @staticmethod
     def samples() -> Iterator[Sample]:
@@ -135,8 +126,7 @@ class Topk(Ordering):
     ) -> tuple[np.ndarray, np.ndarray]:
         if input.ndim == 0:
             return input.copy(), np.zeros((), np.int64)
-        order = stable_order(input, dim, largest).take(np.arange(k), axis=dim)
-        return np.take_along_axis(input, order, dim), order
+        return in_order(input, dim, largest, k)
 
     @staticmethod
     def samples() -> Iterator[Sample]:
@@ -166,7 +156,7 @@ class KthvalueDim(Choice):
         return made
 
     def pick(self, x: np.ndarray, k: int) -> np.ndarray:
-        return stable_order(x, -1, False)[..., k - 1]
+        return place_of_kth(x, k - 1)
 
 
 def _kthvalue_samples() -> Iterator[Sample]:

@@ -16,6 +16,7 @@ from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, integers, register
+from taimatsu.ops.lines import in_order, place_of_kth
 from taimatsu.ops.reduced_stages import (
     count_value,
     fold,
@@ -35,7 +36,6 @@ from taimatsu.ops.reducing import (
     rows,
 )
 from taimatsu.ops.selecting import Choice, WholeChoice
-from taimatsu.ops.sorting import stable_order
 from taimatsu.shapes import normalize_axis
 
 
@@ -210,16 +210,20 @@ def std_mean(
 
 def _median_index(x: np.ndarray) -> np.ndarray:
     """The lower median's position in the last axis; where there is a NaN, the first of them."""
-    index = stable_order(x, -1, False)[..., (x.shape[-1] - 1) // 2]
+    index = place_of_kth(x, (x.shape[-1] - 1) // 2)
     unknown = x != x
+    if not unknown.any():
+        return index
     return np.where(unknown.any(-1), unknown.argmax(-1), index)
 
 
 def _nanmedian_index(x: np.ndarray) -> np.ndarray:
     """The lower median's position among the elements that are numbers."""
-    count = (x == x).sum(-1)
-    middle = np.maximum(count - 1, 0) // 2
-    return np.take_along_axis(stable_order(x, -1, False), middle[..., None], -1)[..., 0]
+    known = x == x
+    if known.all():
+        return place_of_kth(x, (x.shape[-1] - 1) // 2)
+    middle = np.maximum(known.sum(-1) - 1, 0) // 2
+    return np.take_along_axis(in_order(x, -1)[1], middle[..., None], -1)[..., 0]
 
 
 def _of_line(x: np.ndarray, pick: Any) -> np.ndarray:
@@ -279,8 +283,7 @@ class ModeDim(Choice):
     public = "mode"
 
     def pick(self, x: np.ndarray) -> np.ndarray:
-        order = stable_order(x, -1, False)
-        ascending = np.take_along_axis(x, order, -1)
+        ascending, order = in_order(x, -1)
         n = x.shape[-1]
         place = np.broadcast_to(np.arange(n), x.shape)
         starts = np.ones(x.shape, bool)
