@@ -7,7 +7,7 @@ the same three.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from taimatsu.ops.base import Operation, Sample, array, composite, integers, reg
 from taimatsu.ops.elementwise import complex_array
 from taimatsu.ops.joining import Cat
 from taimatsu.ops.reducing import numpy_names
+from taimatsu.runtime.shares import share
 from taimatsu.shapes import normalize_axes, normalize_axis
 
 Dims = tuple[int, ...]
@@ -29,6 +30,42 @@ def _error(text: str, hint: str = "") -> Exception:
 
 
 # -- the operations ----------------------------------------------------------------------------
+
+_SHARE = 1 << 16  # elements that a thread transforms at once: they stay in its cache
+
+
+def _transformed(
+    transform: Callable[..., Any], x: np.ndarray, dim: int, extent: int, dtype: Any, **options: Any
+) -> np.ndarray:
+    """``transform``, of NumPy, along ``dim``, to ``extent``; threads take slices of the rest."""
+    shape = list(x.shape)
+    shape[dim] = extent
+    made = np.empty(shape, dtype)
+    extents = [1 if d == dim else n for d, n in enumerate(shape)]
+    cut = max(range(x.ndim), key=extents.__getitem__)  # the longest other dimension
+    count = extents[cut]
+
+    def work(start: int, stop: int) -> None:
+        part = (slice(None),) * cut + (slice(start, stop) if count > 1 else slice(None),)
+        transform(x[part], axis=dim, out=made[part], **options)
+
+    if made.size:
+        share(work, count, max(1, _SHARE * count // max(x.size, made.size)))
+    return made
+
+
+def _c2c_along(x: np.ndarray, dims: Dims, forward: bool) -> np.ndarray:
+    """Complex transforms along ``dims``, the last first, that are not divided by anything."""
+    for d in reversed(dims):
+        transform = np.fft.fft if forward else np.fft.ifft
+        norm = "backward" if forward else "forward"
+        x = _transformed(transform, x, d, x.shape[d], x.dtype, norm=norm)
+    return x
+
+
+def _scaled(x: np.ndarray, scale: float) -> np.ndarray:
+    """An array that nobody else has times ``scale``."""
+    return x if scale == 1 else np.multiply(x, scale, out=x)
 
 
 @register
@@ -42,9 +79,7 @@ class FftC2C(Operation):
         return meta(input.shape, input.dtype)
 
     def reference(self, input: np.ndarray, *, dims: Dims, forward: bool, scale: float) -> Any:
-        if forward:
-            return np.fft.fftn(input, axes=dims) * scale
-        return np.fft.ifftn(input, axes=dims, norm="forward") * scale
+        return _scaled(_c2c_along(input, dims, forward), scale)
 
     def gradient(self, g: Any, out: Any, input: Any, *, dims: Dims, forward: bool, scale: float):
         return self.apply(g, dims=dims, forward=not forward, scale=scale)
@@ -63,7 +98,10 @@ class FftR2C(Operation):
         return meta(shape, input.dtype.to_complex())
 
     def reference(self, input: np.ndarray, *, dims: Dims, scale: float) -> np.ndarray:
-        return np.fft.rfftn(input, axes=dims) * scale
+        *rest, last = dims
+        kind = np.result_type(input.dtype, np.complex64)
+        half = _transformed(np.fft.rfft, input, last, input.shape[last] // 2 + 1, kind)
+        return _scaled(_c2c_along(half, tuple(rest), True), scale)
 
     def gradient(self, g: Any, out: Any, input: Any, *, dims: Dims, scale: float) -> Any:
         whole = resized(g, dims[-1], input.shape[dims[-1]])
@@ -83,8 +121,10 @@ class FftC2R(Operation):
         return meta(shape, input.dtype.to_real())
 
     def reference(self, input: np.ndarray, *, dims: Dims, n: int, scale: float) -> np.ndarray:
-        sizes = [input.shape[d] for d in dims[:-1]] + [n]
-        return np.fft.irfftn(input, s=sizes, axes=dims, norm="forward") * scale
+        *rest, last = dims
+        half = _c2c_along(input, tuple(rest), False)
+        whole = _transformed(np.fft.irfft, half, last, n, half.real.dtype, n=n, norm="forward")
+        return _scaled(whole, scale)
 
     def gradient(self, g: Any, out: Any, input: Any, *, dims: Dims, n: int, scale: float) -> Any:
         spectrum = FftR2C.apply(g, dims=dims, scale=scale)

@@ -14,7 +14,9 @@ import numpy as np
 
 from taimatsu.runtime.shares import share
 
-_SHARE = 1 << 16  # elements that a thread takes at once: they stay in its cache
+_SORTED = 1 << 16  # elements that a thread sorts at once: they stay in its cache
+_SEARCHED = 1 << 18  # elements that it searches at once: passes are short, so larger shares pay
+_FEW = 1 << 10  # keys for which packing does not pay
 _LONG = 1 << 17  # elements of a line that threads sort in parts
 _PARTS = 4
 _RADIX = 512  # from this length on NumPy's radix sort of 16 bits is the faster one
@@ -40,14 +42,11 @@ def in_order(
         else:
             places = first_of(~keys if descending else keys, first)
         order[start:stop] = places
-        places += np.arange(0, few.size, n)[:, None]
-        few.reshape(-1).take(places, out=values[start:stop], mode="clip")
+        _gather(few, places, values[start:stop])
 
-    _share_lines(lines, work)
-    values, order = (made.reshape(*shape, width) for made in (values, order))
-    if dim in (-1, x.ndim - 1):
-        return values, order
-    return tuple(np.ascontiguousarray(np.moveaxis(made, -1, dim)) for made in (values, order))
+    _share_lines(lines, work, _SORTED if first is None else _SEARCHED)
+    shape = (*shape, width)
+    return _back(values.reshape(shape), dim), _back(order.reshape(shape), dim)
 
 
 def place_of_kth(x: np.ndarray, k: int) -> np.ndarray:
@@ -58,7 +57,7 @@ def place_of_kth(x: np.ndarray, k: int) -> np.ndarray:
     def work(few: np.ndarray, start: int, stop: int) -> None:
         made[start:stop] = kth_of(keys_of(few), k)
 
-    _share_lines(lines, work)
+    _share_lines(lines, work, _SEARCHED)
     return made.reshape(shape)
 
 
@@ -69,14 +68,54 @@ def _lines(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[int, ...]]:
     return moved.reshape(math.prod(shape), moved.shape[-1]), shape
 
 
-def _share_lines(lines: np.ndarray, work: Callable[[np.ndarray, int, int], None]) -> None:
-    """Calls ``work`` for some (contiguous) lines after the others, several threads at once."""
+def _back(made: np.ndarray, dim: int) -> np.ndarray:
+    """An array with its last axis where it came from."""
+    return np.ascontiguousarray(np.moveaxis(made, -1, dim))
+
+
+def _share_lines(
+    lines: np.ndarray, work: Callable[[np.ndarray, int, int], None], size: int
+) -> None:
+    """Calls ``work`` for (contiguous) lines of about ``size`` elements, several threads at once."""
     if lines.size:
         share(
             lambda start, stop: work(np.ascontiguousarray(lines[start:stop]), start, stop),
             len(lines),
-            max(1, _SHARE // lines.shape[-1]),
+            max(1, size // lines.shape[-1]),
         )
+
+
+def distinct(x: np.ndarray, places: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """The different elements of a vector in order, which of them each one is, their counts."""
+    if x.dtype.kind != "f":
+        low, high = x.min(), x.max()
+        if int(high) - int(low) <= x.size:
+            return _counted(x, low, places)
+    if places or x.dtype.kind == "f":
+        ordered, order = in_order(x, 0)
+    else:
+        ordered, order = x.copy(), None
+        sort_lines(ordered[None])
+    starts = np.ones(len(x), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=starts[1:])
+    first = np.flatnonzero(starts)
+    which = None
+    if order is not None:
+        which = np.empty(len(x), np.int64)
+        which[order] = np.cumsum(starts) - 1
+    return ordered[first], which, np.diff(first, append=len(x))
+
+
+def _counted(
+    x: np.ndarray, low: np.generic, places: bool
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """``distinct`` of integers, the lowest ``low``, that are not much apart: they are counted."""
+    place = np.subtract(x, low, dtype=np.int64, casting="unsafe")
+    counts = np.bincount(place)
+    present = np.flatnonzero(counts)
+    values = np.add(present, low, dtype=x.dtype, casting="unsafe")
+    which = (np.cumsum(counts > 0) - 1)[place] if places else None
+    return values, which, counts[present]
 
 
 def keys_of(x: np.ndarray) -> np.ndarray:
@@ -85,21 +124,23 @@ def keys_of(x: np.ndarray) -> np.ndarray:
         return x.view(np.uint8)
     if x.dtype.kind != "f":
         return x
-    kind = np.dtype(f"i{x.itemsize}")
-    least = np.iinfo(kind).min
-    bits = x.view(kind)
-    keys = np.where(bits < 0, least - bits, bits)  # sign and magnitude to two's complement
+    bits = x.view(f"i{x.itemsize}")
+    greatest = np.iinfo(bits.dtype).max
+    negative = bits >> (8 * x.itemsize - 1)  # 0 or -1
+    keys = bits & greatest
+    keys ^= negative  # the magnitude, negated where the sign says so
+    keys -= negative
     unknown = x != x
     if unknown.any():
-        keys[unknown] = np.iinfo(kind).max
+        keys[unknown] = greatest
     return keys
 
 
 def order_of(keys: np.ndarray, descending: bool = False) -> np.ndarray:
     """Positions (m, n), int64, that sort each line of (m, n) keys; equal ones keep their order."""
     n = keys.shape[-1]
-    if not keys.size:
-        return np.zeros(keys.shape, np.int64)
+    if keys.size < _FEW:
+        return np.argsort(~keys if descending else keys, -1, kind="stable")
     low, high = keys.min(), keys.max()
     span, place = (int(high) - int(low)).bit_length(), (n - 1).bit_length()
     if span <= 16 and n >= _RADIX:
@@ -111,7 +152,7 @@ def order_of(keys: np.ndarray, descending: bool = False) -> np.ndarray:
         packed = (packed.view(np.uint64) >> np.uint64(dropped)).view(np.int64)
     packed <<= place
     packed |= np.arange(n, dtype=packed.dtype)
-    _sort_lines(packed)
+    sort_lines(packed)
     packed &= (1 << place) - 1
     order = packed.astype(np.int64, copy=False)
     return _repaired(keys, order, descending) if dropped else order
@@ -126,25 +167,36 @@ def _distances(
     return np.subtract(keys, low, dtype=kind, casting="unsafe")
 
 
-def _sort_lines(packed: np.ndarray) -> None:
+def sort_lines(packed: np.ndarray) -> None:
+    """Sorts lines (m, n) of integers in place."""
     n = packed.shape[-1]
     if n < _LONG or n % _PARTS:
         packed.sort(-1)
         return
     for line in packed:
-        parts = line.reshape(_PARTS, -1)
-        share(lambda start, stop, parts=parts: parts[start:stop].sort(-1), _PARTS, 1)
-        line.sort(kind="stable")  # timsort: merges what is in order already
+        _sort_long(line)
+
+
+def _sort_long(line: np.ndarray) -> None:
+    parts = line.reshape(_PARTS, -1)
+    share(lambda start, stop: parts[start:stop].sort(-1), _PARTS, 1)
+    line.sort(kind="stable")  # timsort: merges what is in order already
 
 
 def _repaired(keys: np.ndarray, order: np.ndarray, descending: bool) -> np.ndarray:
     """The order of whole keys, from one in which their last bits did not count."""
-    ordered = np.take_along_axis(keys, order, -1)
+    ordered = _gather(keys, order)
     if descending:
         ordered = ~ordered
     if (ordered[:, 1:] >= ordered[:, :-1]).all():
         return order
-    return np.take_along_axis(order, np.argsort(ordered, -1, kind="stable"), -1)
+    return _gather(order, np.argsort(ordered, -1, kind="stable"))
+
+
+def _gather(x: np.ndarray, places: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """The elements of each line of ``x`` (contiguous) at that line's ``places``."""
+    starts = np.arange(0, x.size, x.shape[-1])[:, None]
+    return x.reshape(-1).take(places + starts, out=out, mode="clip")
 
 
 def first_of(keys: np.ndarray, count: int) -> np.ndarray:
@@ -152,7 +204,9 @@ def first_of(keys: np.ndarray, count: int) -> np.ndarray:
     m, n = keys.shape
     if not m * count:
         return np.zeros((m, count), np.int64)
-    if count > n // 4:
+    if count == 1:
+        return keys.argmin(-1)[:, None]
+    if count > n // 4 or keys.size < _FEW:
         return order_of(keys)[:, :count]
     places, starts = _up_to(keys, _bound(keys, count))
     widths = np.diff(starts, append=len(places))

@@ -25,7 +25,7 @@ from taimatsu.ops.coordinates import (
     is_empty,
     unravel,
 )
-from taimatsu.ops.lines import in_order, place_of_kth
+from taimatsu.ops.lines import distinct, in_order, place_of_kth
 from taimatsu.ops.reducing import Wide, numpy_names, one_axis
 from taimatsu.ops.selecting import Choice
 from taimatsu.shapes import normalize_axis
@@ -189,7 +189,7 @@ def _unique_consecutive_samples() -> Iterator[Sample]:
     yield Sample(integers(8, 1, high=2), dim=0, return_inverse=True)
 
 
-def _unique_results(parts: list[np.ndarray], inverse: bool, counts: bool) -> Any:
+def _unique_results(parts: list[Any], inverse: bool, counts: bool) -> Any:
     """The values alone, or a tuple with what else was asked for."""
     wanted = [True, inverse, counts]
     made = [recorder.constant(p) for p, w in zip(parts, wanted, strict=True) if w]
@@ -212,10 +212,14 @@ def unique(
     """
     x = recorder.value(input)
     axis = None if dim is None else normalize_axis(dim, input.ndim)
-    values, inverse, counts = np.unique(
-        x, return_inverse=True, return_counts=True, axis=axis, equal_nan=False
-    )
-    inverse = inverse.reshape(x.shape if axis is None else -1)
+    if axis is None and x.size and x.dtype.kind in "biuf":
+        values, inverse, counts = distinct(x.reshape(-1), return_inverse)
+    else:
+        values, inverse, counts = np.unique(
+            x, return_inverse=True, return_counts=True, axis=axis, equal_nan=False
+        )
+    if inverse is not None:
+        inverse = inverse.reshape(x.shape if axis is None else -1)
     return _unique_results([values, inverse, counts], return_inverse, return_counts)
 
 

@@ -21,11 +21,14 @@ def share(work: Callable[[int, int], None], count: int, grain: int) -> None:
     Threads, as many as a program has, take one range after the other: the results must not depend
     on which thread takes which. An exception of ``work`` is raised here.
     """
+    if count <= grain or get_num_threads() == 1 or getattr(_sharing, "inside", False):
+        for start in range(0, count, grain):
+            work(start, min(start + grain, count))
+        return
     starts = iter(range(0, count, grain))
     failures: list[BaseException] = []
 
     def take() -> None:
-        outermost = not getattr(_sharing, "inside", False)
         _sharing.inside = True
         try:
             for start in starts:  # the GIL keeps two threads from taking the same
@@ -33,9 +36,9 @@ def share(work: Callable[[int, int], None], count: int, grain: int) -> None:
         except BaseException as failure:
             failures.append(failure)
         finally:
-            _sharing.inside = not outermost
+            _sharing.inside = False
 
-    helpers = [] if getattr(_sharing, "inside", False) else _helpers(take, -(-count // grain) - 1)
+    helpers = _helpers(take, -(-count // grain) - 1)
     take()
     for helper in helpers:
         helper.join()
