@@ -16,7 +16,7 @@ from taimatsu.runtime.shares import share
 
 _SORTED = 1 << 16  # elements that a thread sorts at once: they stay in its cache
 _SEARCHED = 1 << 18  # elements that it searches at once: passes are short, so larger shares pay
-_FEW = 1 << 10  # keys for which packing does not pay
+_FEW = 1 << 11  # keys for which packing does not pay
 _LONG = 1 << 17  # elements of a line that threads sort in parts
 _PARTS = 4
 _RADIX = 512  # from this length on NumPy's radix sort of 16 bits is the faster one
@@ -51,25 +51,34 @@ def in_order(
 
 def place_of_kth(x: np.ndarray, k: int) -> np.ndarray:
     """The position in the last axis of element number ``k`` (from 0) of that axis in order."""
+    return places_in_lines(x, lambda few: kth_of(keys_of(few), k), _SEARCHED)
+
+
+def places_in_lines(
+    x: np.ndarray, rule: Callable[[np.ndarray], np.ndarray], size: int = _SORTED
+) -> np.ndarray:
+    """What ``rule`` gives for some lines (m, n), a position (m,) for each, for all of ``x``."""
     lines, shape = _lines(x, -1)
     made = np.empty(len(lines), np.int64)
 
     def work(few: np.ndarray, start: int, stop: int) -> None:
-        made[start:stop] = kth_of(keys_of(few), k)
+        made[start:stop] = rule(few)
 
-    _share_lines(lines, work, _SEARCHED)
+    _share_lines(lines, work, size)
     return made.reshape(shape)
 
 
 def _lines(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[int, ...]]:
     """The lines along ``dim`` as a matrix, and the shape of the other dimensions."""
-    moved = np.moveaxis(x, dim, -1)
+    moved = x if dim in (-1, x.ndim - 1) else np.moveaxis(x, dim, -1)
     shape = moved.shape[:-1]
     return moved.reshape(math.prod(shape), moved.shape[-1]), shape
 
 
 def _back(made: np.ndarray, dim: int) -> np.ndarray:
     """An array with its last axis where it came from."""
+    if dim in (-1, made.ndim - 1):
+        return made
     return np.ascontiguousarray(np.moveaxis(made, -1, dim))
 
 
@@ -87,11 +96,12 @@ def _share_lines(
 
 def distinct(x: np.ndarray, places: bool) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """The different elements of a vector in order, which of them each one is, their counts."""
-    if x.dtype.kind != "f":
+    integers = x.dtype.kind in "biu"
+    if integers:
         low, high = x.min(), x.max()
         if int(high) - int(low) <= x.size:
             return _counted(x, low, places)
-    if places or x.dtype.kind == "f":
+    if places or not integers:
         ordered, order = in_order(x, 0)
     else:
         ordered, order = x.copy(), None
@@ -122,7 +132,7 @@ def keys_of(x: np.ndarray) -> np.ndarray:
     """Integers that compare as the elements do: zeros are equal, NaN is the largest."""
     if x.dtype.kind == "b":
         return x.view(np.uint8)
-    if x.dtype.kind != "f":
+    if x.dtype.kind in "iu":
         return x
     bits = x.view(f"i{x.itemsize}")
     greatest = np.iinfo(bits.dtype).max
@@ -169,8 +179,7 @@ def _distances(
 
 def sort_lines(packed: np.ndarray) -> None:
     """Sorts lines (m, n) of integers in place."""
-    n = packed.shape[-1]
-    if n < _LONG or n % _PARTS:
+    if packed.shape[-1] < _LONG:
         packed.sort(-1)
         return
     for line in packed:
@@ -178,8 +187,8 @@ def sort_lines(packed: np.ndarray) -> None:
 
 
 def _sort_long(line: np.ndarray) -> None:
-    parts = line.reshape(_PARTS, -1)
-    share(lambda start, stop: parts[start:stop].sort(-1), _PARTS, 1)
+    size = -(-len(line) // _PARTS)
+    share(lambda start, stop: line[start:stop].sort(), len(line), size)
     line.sort(kind="stable")  # timsort: merges what is in order already
 
 

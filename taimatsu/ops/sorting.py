@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes, recorder, return_types
+from taimatsu.dtypes import dtype as DType
 from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import FLOATS, Expression
 from taimatsu.ir.index import Index
@@ -39,6 +40,15 @@ class Ordering(Wide, abstract=True):
 
     # No lowering: stages have no sort, and NumPy's is a good one (ops/lines.py).
 
+    def check_ordered(self, dtype: DType) -> None:
+        if dtype.is_complex:
+            name = "Sort" if self.name == "sort" else self.name
+            raise self.error(
+                f"{name} does not support complex dtypes on CPU",
+                dtype.scalar_type,
+                "x.abs() or x.real can be compared",
+            )
+
     def gradient(self, g: tuple, out: tuple, input: Meta, *, dim: int, **options: Any) -> Any:
         if g[0] is None or input.ndim == 0:
             return g[0]
@@ -62,6 +72,7 @@ class Sort(Ordering):
         return return_types.sort(self.apply(input, dim=axis, descending=bool(descending)))
 
     def infer(self, input: Meta, *, dim: int, descending: bool) -> tuple[Meta, Meta]:
+        self.check_ordered(input.dtype)
         return meta(input.shape, input.dtype), meta(input.shape, dtypes.int64)
 
     def reference(
@@ -111,6 +122,7 @@ class Topk(Ordering):
         return return_types.topk(made)
 
     def infer(self, input: Meta, *, k: int, dim: int, largest: bool) -> tuple[Meta, Meta]:
+        self.check_ordered(input.dtype)
         extent = input.shape[dim] if input.ndim else 1
         if not 0 <= k <= extent:
             raise self.error(
@@ -141,6 +153,7 @@ class KthvalueDim(Choice):
     """The k-th smallest element along one dimension, and its index."""
 
     backward_name = "KthvalueBackward0"
+    kernel = "kthvalue_cpu"
     public = "kthvalue"
 
     def infer(
@@ -212,7 +225,7 @@ def unique(
     """
     x = recorder.value(input)
     axis = None if dim is None else normalize_axis(dim, input.ndim)
-    if axis is None and x.size and x.dtype.kind in "biuf":
+    if axis is None and x.size and x.dtype.kind != "c":
         values, inverse, counts = distinct(x.reshape(-1), return_inverse)
     else:
         values, inverse, counts = np.unique(
