@@ -31,7 +31,7 @@ def _error(text: str, hint: str = "") -> Exception:
 
 # -- the operations ----------------------------------------------------------------------------
 
-_SHARE = 1 << 16  # elements that a thread transforms at once: they stay in its cache
+_SHARE = 1 << 17  # elements that a thread transforms at once: they stay in its cache
 
 
 def _transformed(

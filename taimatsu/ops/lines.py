@@ -19,6 +19,8 @@ _SEARCHED = 1 << 18  # elements that it searches at once: passes are short, so l
 _FEW = 1 << 11  # keys for which packing does not pay
 _LONG = 1 << 17  # elements of a line that threads sort in parts
 _PARTS = 4
+_SAMPLE = 32  # keys of a line that are looked at, and how often one of them is frequent
+_OFTEN = 8
 _RADIX = 512  # from this length on NumPy's radix sort of 16 bits is the faster one
 
 
@@ -38,11 +40,10 @@ def in_order(
     def work(few: np.ndarray, start: int, stop: int) -> None:
         keys = keys_of(few)
         if first is None:
-            places = order_of(keys, descending)
+            order_of(keys, descending, order[start:stop])
         else:
-            places = first_of(~keys if descending else keys, first)
-        order[start:stop] = places
-        _gather(few, places, values[start:stop])
+            order[start:stop] = first_of(~keys if descending else keys, first)
+        _gather(few, order[start:stop], values[start:stop])
 
     _share_lines(lines, work, _SORTED if first is None else _SEARCHED)
     shape = (*shape, width)
@@ -129,11 +130,12 @@ def _counted(
 
 
 def keys_of(x: np.ndarray) -> np.ndarray:
-    """Integers that compare as the elements do: zeros are equal, NaN is the largest."""
-    if x.dtype.kind == "b":
-        return x.view(np.uint8)
-    if x.dtype.kind in "iu":
-        return x
+    """Integers that compare as the elements do: zeros are equal, NaN is the largest.
+
+    Of 32 or 64 bits, which NumPy sorts and partitions fast.
+    """
+    if x.dtype.kind in "biu":
+        return x if x.itemsize >= 4 else x.astype(np.int32)
     bits = x.view(f"i{x.itemsize}")
     greatest = np.iinfo(bits.dtype).max
     negative = bits >> (8 * x.itemsize - 1)  # 0 or -1
@@ -143,38 +145,48 @@ def keys_of(x: np.ndarray) -> np.ndarray:
     unknown = x != x
     if unknown.any():
         keys[unknown] = greatest
-    return keys
+    return keys if x.itemsize >= 4 else keys.astype(np.int32)
 
 
-def order_of(keys: np.ndarray, descending: bool = False) -> np.ndarray:
+def order_of(
+    keys: np.ndarray, descending: bool = False, out: np.ndarray | None = None
+) -> np.ndarray:
     """Positions (m, n), int64, that sort each line of (m, n) keys; equal ones keep their order."""
     n = keys.shape[-1]
+    order = np.empty(keys.shape, np.int64) if out is None else out
     if keys.size < _FEW:
-        return np.argsort(~keys if descending else keys, -1, kind="stable")
+        order[...] = np.argsort(~keys if descending else keys, -1, kind="stable")
+        return order
     low, high = keys.min(), keys.max()
     span, place = (int(high) - int(low)).bit_length(), (n - 1).bit_length()
     if span <= 16 and n >= _RADIX:
-        kind = np.uint8 if span <= 8 else np.uint16
-        return np.argsort(_distances(keys, low, high, descending, kind), -1, kind="stable")
-    packed = _distances(keys, low, high, descending, np.int32 if span + place < 32 else np.int64)
+        few_bits = np.empty(keys.shape, np.uint8 if span <= 8 else np.uint16)
+        _set_distances(few_bits, keys, low, high, descending)
+        order[...] = np.argsort(few_bits, -1, kind="stable")
+        return order
+    packed = order if span + place > 31 else np.empty(keys.shape, np.int32)
+    _set_distances(packed, keys, low, high, descending)
     dropped = max(span + place - 63, 0)
     if dropped:
-        packed = (packed.view(np.uint64) >> np.uint64(dropped)).view(np.int64)
+        distances = packed.view(np.uint64)
+        distances >>= dropped
     packed <<= place
     packed |= np.arange(n, dtype=packed.dtype)
     sort_lines(packed)
-    packed &= (1 << place) - 1
-    order = packed.astype(np.int64, copy=False)
-    return _repaired(keys, order, descending) if dropped else order
+    np.bitwise_and(packed, (1 << place) - 1, out=order)
+    if dropped:
+        _repair(keys, order, descending)
+    return order
 
 
-def _distances(
-    keys: np.ndarray, low: np.integer, high: np.integer, descending: bool, kind: type
-) -> np.ndarray:
-    """How far each key is from the one that comes first; ``kind`` has room for it, unsigned."""
+def _set_distances(
+    out: np.ndarray, keys: np.ndarray, low: np.integer, high: np.integer, descending: bool
+) -> None:
+    """How far each key is from the one that comes first; ``out`` has room for it, unsigned."""
     if descending:
-        return np.subtract(high, keys, dtype=kind, casting="unsafe")
-    return np.subtract(keys, low, dtype=kind, casting="unsafe")
+        np.subtract(high, keys, out=out, dtype=out.dtype, casting="unsafe")
+    else:
+        np.subtract(keys, low, out=out, dtype=out.dtype, casting="unsafe")
 
 
 def sort_lines(packed: np.ndarray) -> None:
@@ -192,20 +204,20 @@ def _sort_long(line: np.ndarray) -> None:
     line.sort(kind="stable")  # timsort: merges what is in order already
 
 
-def _repaired(keys: np.ndarray, order: np.ndarray, descending: bool) -> np.ndarray:
-    """The order of whole keys, from one in which their last bits did not count."""
+def _repair(keys: np.ndarray, order: np.ndarray, descending: bool) -> None:
+    """Makes the order that of whole keys, where their last bits did not count."""
     ordered = _gather(keys, order)
     if descending:
         ordered = ~ordered
-    if (ordered[:, 1:] >= ordered[:, :-1]).all():
-        return order
-    return _gather(order, np.argsort(ordered, -1, kind="stable"))
+    if (ordered[:, 1:] < ordered[:, :-1]).any():
+        order[...] = _gather(order, np.argsort(ordered, -1, kind="stable"))
 
 
 def _gather(x: np.ndarray, places: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """The elements of each line of ``x`` (contiguous) at that line's ``places``."""
-    starts = np.arange(0, x.size, x.shape[-1])[:, None]
-    return x.reshape(-1).take(places + starts, out=out, mode="clip")
+    if len(x) > 1:
+        places = places + np.arange(0, x.size, x.shape[-1])[:, None]
+    return x.reshape(-1).take(places, out=out, mode="clip")
 
 
 def first_of(keys: np.ndarray, count: int) -> np.ndarray:
@@ -236,7 +248,20 @@ def _bound(keys: np.ndarray, count: int) -> np.ndarray:
     if size > 1:
         blocks = n // size
         keys = keys[:, : blocks * size].reshape(m, size, blocks).min(1)
-    return np.partition(keys, count - 1, -1)[:, count - 1 : count]
+    return _kth_key(keys, count - 1)
+
+
+def _kth_key(keys: np.ndarray, k: int) -> np.ndarray:
+    """The key number ``k`` (from 0) of each line in order, (m, 1)."""
+    if _has_frequent_keys(keys):
+        return np.sort(keys, -1)[:, k : k + 1]
+    return np.partition(keys, k, -1)[:, k : k + 1]
+
+
+def _has_frequent_keys(keys: np.ndarray) -> bool:
+    """Whether some key makes up a good part of its line: NumPy's partition is slow then."""
+    sample = np.sort(keys[:, :: max(1, keys.shape[-1] // _SAMPLE)], -1)
+    return bool((sample[:, _OFTEN:] == sample[:, :-_OFTEN]).any())
 
 
 def _up_to(keys: np.ndarray, bound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -250,7 +275,7 @@ def kth_of(keys: np.ndarray, k: int) -> np.ndarray:
     m, n = keys.shape
     if k < n // 8:
         return first_of(keys, k + 1)[:, k]
-    value = np.partition(keys, k, -1)[:, k : k + 1]
+    value = _kth_key(keys, k)
     before = np.count_nonzero(keys < value, axis=-1)
     places = np.flatnonzero(keys == value)
     starts = np.arange(0, m * n, n)
