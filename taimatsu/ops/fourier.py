@@ -19,6 +19,7 @@ from taimatsu.ops.base import Operation, Sample, array, composite, integers, reg
 from taimatsu.ops.elementwise import complex_array
 from taimatsu.ops.joining import Cat
 from taimatsu.ops.reducing import numpy_names
+from taimatsu.runtime.buffers import pool
 from taimatsu.runtime.shares import share
 from taimatsu.shapes import normalize_axes, normalize_axis
 
@@ -40,14 +41,14 @@ def _transformed(
     """``transform``, of NumPy, along ``dim``, to ``extent``; threads take slices of the rest."""
     shape = list(x.shape)
     shape[dim] = extent
-    made = np.empty(shape, dtype)
+    made = pool.array(shape, dtype)
     extents = [1 if d == dim else n for d, n in enumerate(shape)]
     cut = max(range(x.ndim), key=extents.__getitem__)  # the longest other dimension
     count = extents[cut]
 
     def work(start: int, stop: int) -> None:
-        part = (slice(None),) * cut + (slice(start, stop) if count > 1 else slice(None),)
-        transform(x[part], axis=dim, out=made[part], **options)
+        part = slice(start, stop) if count > 1 else slice(None)
+        transform(_slice(x, cut, part), axis=dim, out=_slice(made, cut, part), **options)
 
     if made.size:
         share(work, count, max(1, _SHARE * count // max(x.size, made.size)))
@@ -87,25 +88,47 @@ class FftC2C(Operation):
 
 @register
 class FftR2C(Operation):
-    """The forward transform of a real tensor; of the last of ``dims`` half the spectrum."""
+    """The forward transform of a real tensor; of the last of ``dims`` half the spectrum, or the
+    ``whole``.
+    """
 
     name = "fft_r2c"
     hidden = True
 
-    def infer(self, input: Meta, *, dims: Dims, scale: float) -> Meta:
+    def infer(self, input: Meta, *, dims: Dims, scale: float, whole: bool) -> Meta:
         shape = list(input.shape)
-        shape[dims[-1]] = shape[dims[-1]] // 2 + 1
+        if not whole:
+            shape[dims[-1]] = shape[dims[-1]] // 2 + 1
         return meta(shape, input.dtype.to_complex())
 
-    def reference(self, input: np.ndarray, *, dims: Dims, scale: float) -> np.ndarray:
+    def reference(self, input: np.ndarray, *, dims: Dims, scale: float, whole: bool) -> np.ndarray:
         *rest, last = dims
         kind = np.result_type(input.dtype, np.complex64)
-        half = _transformed(np.fft.rfft, input, last, input.shape[last] // 2 + 1, kind)
-        return _scaled(_c2c_along(half, tuple(rest), True), scale)
+        n = input.shape[last]
+        if whole:
+            spectrum = _transformed(_whole_spectrum, input, last, n, kind)
+        else:
+            spectrum = _transformed(np.fft.rfft, input, last, n // 2 + 1, kind)
+        return _scaled(_c2c_along(spectrum, tuple(rest), True), scale)
 
-    def gradient(self, g: Any, out: Any, input: Any, *, dims: Dims, scale: float) -> Any:
-        whole = resized(g, dims[-1], input.shape[dims[-1]])
-        return FftC2C.apply(whole, dims=dims, forward=False, scale=scale).real
+    def gradient(
+        self, g: Any, out: Any, input: Any, *, dims: Dims, scale: float, whole: bool
+    ) -> Any:
+        if not whole:
+            g = resized(g, dims[-1], input.shape[dims[-1]])
+        return FftC2C.apply(g, dims=dims, forward=False, scale=scale).real
+
+
+def _whole_spectrum(x: np.ndarray, axis: int, out: np.ndarray) -> None:
+    """``np.fft.fft`` of real numbers: half is computed, the rest is its mirror image."""
+    n = x.shape[axis]
+    np.fft.rfft(x, axis=axis, out=_slice(out, axis, slice(n // 2 + 1)))
+    mirrored = _slice(out, axis, slice((n - 1) // 2, 0, -1))
+    np.conjugate(mirrored, out=_slice(out, axis, slice(n // 2 + 1, None)))
+
+
+def _slice(x: np.ndarray, axis: int, part: slice) -> np.ndarray:
+    return x[(slice(None),) * axis + (part,)]
 
 
 @register
@@ -127,7 +150,7 @@ class FftC2R(Operation):
         return _scaled(whole, scale)
 
     def gradient(self, g: Any, out: Any, input: Any, *, dims: Dims, n: int, scale: float) -> Any:
-        spectrum = FftR2C.apply(g, dims=dims, scale=scale)
+        spectrum = FftR2C.apply(g, dims=dims, scale=scale, whole=False)
         # Every frequency but 0 and n/2 stands for its mirror image too.
         doubled = (n - 1) // 2
         if doubled == 0:
@@ -220,10 +243,12 @@ def _refuse_empty(n: int) -> None:
 
 
 def _c2c(x: Any, s: Any, dim: Any, norm: str | None, forward: bool) -> Any:
-    x = _complexes(x)
     sizes, dims = _extents(x, s, dim)
-    x = _fitted(x, sizes, dims)
+    mirrors = forward and dims and not x.dtype.is_complex
+    x = _fitted(floating(x) if mirrors else _complexes(x), sizes, dims)
     scale = _scale(norm, math.prod(sizes), forward)
+    if mirrors:
+        return FftR2C.apply(x, dims=dims, scale=scale, whole=True)
     return FftC2C.apply(x, dims=dims, forward=forward, scale=scale) if dims else x
 
 
@@ -233,7 +258,8 @@ def _r2c(x: Any, s: Any, dim: Any, norm: str | None, forward: bool, name: str) -
     if not dims:
         raise _error(f"{name} must transform at least one axis")
     x = _fitted(x, sizes, dims)
-    made = FftR2C.apply(x, dims=dims, scale=_scale(norm, math.prod(sizes), forward))
+    scale = _scale(norm, math.prod(sizes), forward)
+    made = FftR2C.apply(x, dims=dims, scale=scale, whole=False)
     return made if forward else made.conj()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from taimatsu.runtime.buffers import pool
 from taimatsu.runtime.shares import share
 
 _SORTED = 1 << 16  # elements that a thread sorts at once: they stay in its cache
@@ -34,8 +35,8 @@ def in_order(
     n = x.shape[dim]
     lines, shape = _lines(x, dim)
     width = n if first is None else first
-    values = np.empty((len(lines), width), x.dtype)
-    order = np.empty((len(lines), width), np.int64)
+    values = pool.array((len(lines), width), x.dtype)
+    order = pool.array((len(lines), width), np.int64)
 
     def work(few: np.ndarray, start: int, stop: int) -> None:
         keys = keys_of(few)
@@ -153,18 +154,18 @@ def order_of(
 ) -> np.ndarray:
     """Positions (m, n), int64, that sort each line of (m, n) keys; equal ones keep their order."""
     n = keys.shape[-1]
-    order = np.empty(keys.shape, np.int64) if out is None else out
+    order = pool.array(keys.shape, np.int64) if out is None else out
     if keys.size < _FEW:
         order[...] = np.argsort(~keys if descending else keys, -1, kind="stable")
         return order
     low, high = keys.min(), keys.max()
     span, place = (int(high) - int(low)).bit_length(), (n - 1).bit_length()
     if span <= 16 and n >= _RADIX:
-        few_bits = np.empty(keys.shape, np.uint8 if span <= 8 else np.uint16)
+        few_bits = pool.array(keys.shape, np.uint8 if span <= 8 else np.uint16)
         _set_distances(few_bits, keys, low, high, descending)
         order[...] = np.argsort(few_bits, -1, kind="stable")
         return order
-    packed = order if span + place > 31 else np.empty(keys.shape, np.int32)
+    packed = order if span + place > 31 else pool.array(keys.shape, np.int32)
     _set_distances(packed, keys, low, high, descending)
     dropped = max(span + place - 63, 0)
     if dropped:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from taimatsu.runtime.buffers import pool
 from taimatsu.runtime.shares import share
 
 _SHARE = 1 << 16  # elements that a thread searches at once: their places stay in its cache
@@ -14,7 +15,7 @@ _SHARE = 1 << 16  # elements that a thread searches at once: their places stay i
 def places_of(values: np.ndarray) -> np.ndarray:
     """Where elements are not zero, in the order of elements: int64 (count, dimensions)."""
     flat, ends = _counted(values)
-    made = np.empty((ends[-1], values.ndim), np.int64)
+    made = pool.array((ends[-1], values.ndim), np.int64)
     _write_places(flat, values.shape, ends, list(made.T))
     return made
 
@@ -22,7 +23,7 @@ def places_of(values: np.ndarray) -> np.ndarray:
 def coordinates_of(values: np.ndarray) -> list[np.ndarray]:
     """Where elements are not zero, in the order of elements: a vector for each dimension."""
     flat, ends = _counted(values)
-    made = [np.empty(ends[-1], np.int64) for _ in values.shape]
+    made = [pool.empty(ends[-1], np.int64) for _ in values.shape]
     _write_places(flat, values.shape, ends, made)
     return made
 

@@ -127,6 +127,8 @@ def test_transforms(shape: tuple[int, ...], norm: str) -> None:
                 made = tm.fft.irfft(half, n, dim, norm)
                 close(made, torch.fft.irfft(theirs_half, n, dim, norm), precision)
         close(tm.fft.fftn(ours, norm=norm), torch.fft.fftn(theirs, norm=norm), precision)
+        for n in (shape[-1] - 1, shape[-1] + 4, 1, 2):
+            close(tm.fft.fft(ours, n), torch.fft.fft(theirs, n), precision)
         close(tm.fft.rfft2(ours, norm=norm), torch.fft.rfft2(theirs, norm=norm), precision)
         made = tm.fft.irfftn(tm.fft.rfftn(ours), shape)
         expected = torch.fft.irfftn(torch.fft.rfftn(theirs), shape)
