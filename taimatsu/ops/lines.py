@@ -106,7 +106,8 @@ def distinct(x: np.ndarray, places: bool) -> tuple[np.ndarray, np.ndarray | None
     if places or not integers:
         ordered, order = in_order(x, 0)
     else:
-        ordered, order = x.copy(), None
+        ordered, order = pool.array(x.shape, x.dtype), None
+        ordered[...] = x
         sort_lines(ordered[None])
     starts = np.ones(len(x), bool)
     np.not_equal(ordered[1:], ordered[:-1], out=starts[1:])
@@ -276,6 +277,9 @@ def kth_of(keys: np.ndarray, k: int) -> np.ndarray:
     m, n = keys.shape
     if k < n // 8:
         return first_of(keys, k + 1)[:, k]
+    short = np.iinfo(np.int32)
+    if keys.itemsize > 4 and short.min <= keys.min() and keys.max() <= short.max:
+        keys = keys.astype(np.int32)
     value = _kth_key(keys, k)
     before = np.count_nonzero(keys < value, axis=-1)
     places = np.flatnonzero(keys == value)
