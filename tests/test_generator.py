@@ -12,7 +12,6 @@ import pytest
 from taimatsu.generator import Generator, dropout_draws, fill, philox_uniform
 from taimatsu.generator.discrete import (
     multinomial_with_replacement,
-    multinomial_without_replacement,
     poisson,
 )
 from taimatsu.generator.fma import fma
@@ -23,6 +22,7 @@ from taimatsu.generator.twister import (
     characteristic_polynomial,
     jumped,
 )
+from taimatsu.ops.sampling import multinomial_without_replacement
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)

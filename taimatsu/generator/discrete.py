@@ -50,28 +50,23 @@ def multinomial_with_replacement(
     """Rows of weights (float32 or float64, not negative, with a positive sum) to indices, int64
     of shape (rows, samples): binary search in the cumulative weights.
     """
-    result = np.empty((len(weights), samples), np.int64)
-    with generator.lock():
-        for row, into in zip(weights, result, strict=True):
-            cumulative = np.cumsum(row, dtype=row.dtype)  # one after the other, as PyTorch sums
-            cumulative /= cumulative[-1]
-            cumulative[-1] = 1
-            into[:] = np.searchsorted(cumulative, unit_doubles(generator, samples))
+    cumulative = np.cumsum(weights, axis=-1, dtype=weights.dtype)  # in order, as PyTorch sums
+    cumulative /= cumulative[:, -1:].copy()
+    cumulative[:, -1] = 1
+    drawn = unit_doubles(generator, len(weights) * samples).reshape(-1, samples)
+    result = np.empty(drawn.shape, np.int64)
+    for row, numbers, into in zip(cumulative, drawn, result, strict=True):
+        into[:] = row.searchsorted(numbers)
     return result
 
 
-def multinomial_without_replacement(
-    generator: Generator, weights: np.ndarray, samples: int
-) -> np.ndarray:
-    """The same without repetition: the greatest quotients of weight and an exponential number
-    (Efraimidis and Spirakis 2006), the greatest first.
+def race(generator: Generator, weights: np.ndarray) -> np.ndarray:
+    """Quotients of weights and exponential numbers, float64: in a row, the places of the greatest
+    are a sample without repetition (Efraimidis and Spirakis 2006).
     """
     times = exponential(generator, weights.size, weights.dtype).reshape(weights.shape)
     with np.errstate(divide="ignore", invalid="ignore"):
-        keys = (weights / times).astype(np.float64)
-    if samples == 1:
-        return np.argmax(keys, axis=-1)[:, None]
-    return np.argsort(-keys, axis=-1, kind="stable")[:, :samples].astype(np.int64)
+        return (weights / times).astype(np.float64, copy=False)
 
 
 def poisson(generator: Generator, rates: np.ndarray) -> np.ndarray:

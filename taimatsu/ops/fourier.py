@@ -7,7 +7,7 @@ the same three.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from taimatsu.ops.base import Operation, Sample, array, composite, integers, reg
 from taimatsu.ops.elementwise import complex_array
 from taimatsu.ops.joining import Cat
 from taimatsu.ops.reducing import numpy_names
+from taimatsu.runtime.buffers import pool
+from taimatsu.runtime.shares import share
 from taimatsu.shapes import normalize_axes, normalize_axis
 
 Dims = tuple[int, ...]
@@ -29,6 +31,42 @@ def _error(text: str, hint: str = "") -> Exception:
 
 
 # -- the operations ----------------------------------------------------------------------------
+
+_SHARE = 1 << 17  # elements that a thread transforms at once: they stay in its cache
+
+
+def _transformed(
+    transform: Callable[..., Any], x: np.ndarray, dim: int, extent: int, dtype: Any, **options: Any
+) -> np.ndarray:
+    """``transform``, of NumPy, along ``dim``, to ``extent``; threads take slices of the rest."""
+    shape = list(x.shape)
+    shape[dim] = extent
+    made = pool.array(shape, dtype)
+    extents = [1 if d == dim else n for d, n in enumerate(shape)]
+    cut = max(range(x.ndim), key=extents.__getitem__)  # the longest other dimension
+    count = extents[cut]
+
+    def work(start: int, stop: int) -> None:
+        part = slice(start, stop) if count > 1 else slice(None)
+        transform(_slice(x, cut, part), axis=dim, out=_slice(made, cut, part), **options)
+
+    if made.size:
+        share(work, count, max(1, _SHARE * count // max(x.size, made.size)))
+    return made
+
+
+def _c2c_along(x: np.ndarray, dims: Dims, forward: bool) -> np.ndarray:
+    """Complex transforms along ``dims``, the last first, that are not divided by anything."""
+    for d in reversed(dims):
+        transform = np.fft.fft if forward else np.fft.ifft
+        norm = "backward" if forward else "forward"
+        x = _transformed(transform, x, d, x.shape[d], x.dtype, norm=norm)
+    return x
+
+
+def _scaled(x: np.ndarray, scale: float) -> np.ndarray:
+    """An array that nobody else has times ``scale``."""
+    return x if scale == 1 else np.multiply(x, scale, out=x)
 
 
 @register
@@ -42,9 +80,7 @@ class FftC2C(Operation):
         return meta(input.shape, input.dtype)
 
     def reference(self, input: np.ndarray, *, dims: Dims, forward: bool, scale: float) -> Any:
-        if forward:
-            return np.fft.fftn(input, axes=dims) * scale
-        return np.fft.ifftn(input, axes=dims, norm="forward") * scale
+        return _scaled(_c2c_along(input, dims, forward), scale)
 
     def gradient(self, g: Any, out: Any, input: Any, *, dims: Dims, forward: bool, scale: float):
         return self.apply(g, dims=dims, forward=not forward, scale=scale)
@@ -52,22 +88,47 @@ class FftC2C(Operation):
 
 @register
 class FftR2C(Operation):
-    """The forward transform of a real tensor; of the last of ``dims`` half the spectrum."""
+    """The forward transform of a real tensor; of the last of ``dims`` half the spectrum, or the
+    ``whole``.
+    """
 
     name = "fft_r2c"
     hidden = True
 
-    def infer(self, input: Meta, *, dims: Dims, scale: float) -> Meta:
+    def infer(self, input: Meta, *, dims: Dims, scale: float, whole: bool) -> Meta:
         shape = list(input.shape)
-        shape[dims[-1]] = shape[dims[-1]] // 2 + 1
+        if not whole:
+            shape[dims[-1]] = shape[dims[-1]] // 2 + 1
         return meta(shape, input.dtype.to_complex())
 
-    def reference(self, input: np.ndarray, *, dims: Dims, scale: float) -> np.ndarray:
-        return np.fft.rfftn(input, axes=dims) * scale
+    def reference(self, input: np.ndarray, *, dims: Dims, scale: float, whole: bool) -> np.ndarray:
+        *rest, last = dims
+        kind = np.result_type(input.dtype, np.complex64)
+        n = input.shape[last]
+        if whole:
+            spectrum = _transformed(_whole_spectrum, input, last, n, kind)
+        else:
+            spectrum = _transformed(np.fft.rfft, input, last, n // 2 + 1, kind)
+        return _scaled(_c2c_along(spectrum, tuple(rest), True), scale)
 
-    def gradient(self, g: Any, out: Any, input: Any, *, dims: Dims, scale: float) -> Any:
-        whole = resized(g, dims[-1], input.shape[dims[-1]])
-        return FftC2C.apply(whole, dims=dims, forward=False, scale=scale).real
+    def gradient(
+        self, g: Any, out: Any, input: Any, *, dims: Dims, scale: float, whole: bool
+    ) -> Any:
+        if not whole:
+            g = resized(g, dims[-1], input.shape[dims[-1]])
+        return FftC2C.apply(g, dims=dims, forward=False, scale=scale).real
+
+
+def _whole_spectrum(x: np.ndarray, axis: int, out: np.ndarray) -> None:
+    """``np.fft.fft`` of real numbers: half is computed, the rest is its mirror image."""
+    n = x.shape[axis]
+    np.fft.rfft(x, axis=axis, out=_slice(out, axis, slice(n // 2 + 1)))
+    mirrored = _slice(out, axis, slice((n - 1) // 2, 0, -1))
+    np.conjugate(mirrored, out=_slice(out, axis, slice(n // 2 + 1, None)))
+
+
+def _slice(x: np.ndarray, axis: int, part: slice) -> np.ndarray:
+    return x[(slice(None),) * axis + (part,)]
 
 
 @register
@@ -83,11 +144,13 @@ class FftC2R(Operation):
         return meta(shape, input.dtype.to_real())
 
     def reference(self, input: np.ndarray, *, dims: Dims, n: int, scale: float) -> np.ndarray:
-        sizes = [input.shape[d] for d in dims[:-1]] + [n]
-        return np.fft.irfftn(input, s=sizes, axes=dims, norm="forward") * scale
+        *rest, last = dims
+        half = _c2c_along(input, tuple(rest), False)
+        whole = _transformed(np.fft.irfft, half, last, n, half.real.dtype, n=n, norm="forward")
+        return _scaled(whole, scale)
 
     def gradient(self, g: Any, out: Any, input: Any, *, dims: Dims, n: int, scale: float) -> Any:
-        spectrum = FftR2C.apply(g, dims=dims, scale=scale)
+        spectrum = FftR2C.apply(g, dims=dims, scale=scale, whole=False)
         # Every frequency but 0 and n/2 stands for its mirror image too.
         doubled = (n - 1) // 2
         if doubled == 0:
@@ -180,10 +243,12 @@ def _refuse_empty(n: int) -> None:
 
 
 def _c2c(x: Any, s: Any, dim: Any, norm: str | None, forward: bool) -> Any:
-    x = _complexes(x)
     sizes, dims = _extents(x, s, dim)
-    x = _fitted(x, sizes, dims)
+    mirrors = forward and dims and not x.dtype.is_complex
+    x = _fitted(floating(x) if mirrors else _complexes(x), sizes, dims)
     scale = _scale(norm, math.prod(sizes), forward)
+    if mirrors:
+        return FftR2C.apply(x, dims=dims, scale=scale, whole=True)
     return FftC2C.apply(x, dims=dims, forward=forward, scale=scale) if dims else x
 
 
@@ -193,7 +258,8 @@ def _r2c(x: Any, s: Any, dim: Any, norm: str | None, forward: bool, name: str) -
     if not dims:
         raise _error(f"{name} must transform at least one axis")
     x = _fitted(x, sizes, dims)
-    made = FftR2C.apply(x, dims=dims, scale=_scale(norm, math.prod(sizes), forward))
+    scale = _scale(norm, math.prod(sizes), forward)
+    made = FftR2C.apply(x, dims=dims, scale=scale, whole=False)
     return made if forward else made.conj()
 
 

@@ -23,6 +23,7 @@ from taimatsu.ops.coordinates import (
     is_empty,
 )
 from taimatsu.ops.filling import zeros_of
+from taimatsu.ops.truths import coordinates_of
 from taimatsu.ops.views import Alias, Select, Slice, Unsqueeze
 from taimatsu.shapes import broadcast_shapes
 
@@ -345,7 +346,7 @@ def _by_tensor(tensor: Any, dim: int, item: Any, advanced: list) -> tuple[Any, i
             tensor = Unsqueeze(tensor, dim)
             advanced.append((dim, recorder.constant(np.zeros(int(bool(item)), np.int64))))
             return tensor, dim + 1
-        for offset, positions in enumerate(np.nonzero(recorder.value(item))):
+        for offset, positions in enumerate(coordinates_of(recorder.value(item))):
             advanced.append((dim + offset, recorder.constant(positions)))
         return tensor, dim + described.ndim
     if described.dtype.category != dtypes.INTEGER:

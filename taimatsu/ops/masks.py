@@ -26,6 +26,7 @@ from taimatsu.ops.coordinates import (
     unravel,
 )
 from taimatsu.ops.filling import filled
+from taimatsu.ops.truths import coordinates_of, places_of
 
 
 def _check_flat(name: str, index: np.ndarray | None, numel: int) -> None:
@@ -359,9 +360,8 @@ def nonzero(input: Any, *, out: Any = None, as_tuple: bool = False) -> Any:
     """Where the input is not zero: int64 (count, dimensions), or one vector per dimension."""
     values = np.asarray(recorder.value(input))
     if as_tuple:
-        found = np.atleast_1d(values).nonzero()
-        return tuple(recorder.constant(np.ascontiguousarray(f, dtype=np.int64)) for f in found)
-    return recorder.constant(np.argwhere(values).astype(np.int64, copy=False))
+        return tuple(recorder.constant(p) for p in coordinates_of(np.atleast_1d(values)))
+    return recorder.constant(places_of(values))
 
 
 @composite("argwhere", samples=lambda: iter([Sample(booleans(3, 4))]))

@@ -10,6 +10,7 @@ from taimatsu import recorder
 from taimatsu.generator import Generator, discrete, fill
 from taimatsu.ir.meta import meta
 from taimatsu.ops.base import composite
+from taimatsu.ops.lines import in_order
 from taimatsu.ops.random import (
     Refill,
     check_device,
@@ -179,9 +180,21 @@ def multinomial(
         indices = discrete.multinomial_with_replacement(source, wide, num_samples)
     else:
         _check_weights(weights)
-        indices = discrete.multinomial_without_replacement(source, weights, num_samples)
+        indices = multinomial_without_replacement(source, weights, num_samples)
     shape = (*input._meta.shape[:-1], num_samples)
     return finished("multinomial", recorder.constant(indices.reshape(shape)), False, out)
+
+
+def multinomial_without_replacement(
+    generator: Generator, weights: np.ndarray, samples: int
+) -> np.ndarray:
+    """Rows of weights (not negative, with a positive sum) to different indices: int64, (rows,
+    samples).
+    """
+    keys = discrete.race(generator, weights)
+    if samples == 1:
+        return np.argmax(keys, axis=-1)[:, None]
+    return in_order(-keys, -1, first=samples)[1]  # the greatest first, what is no number last
 
 
 def _check_multinomial(input: Any, num_samples: int, replacement: bool) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes
+from taimatsu.dtypes import dtype as DType
+from taimatsu.errors import OperationError
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ops.base import Operation
 from taimatsu.ops.reducing import Wide, check_not_empty, reduced_shape, restore, rows
@@ -24,6 +26,17 @@ def shared_evenly(g: Any, chosen: Any, dim: tuple[int, ...] | None) -> Any:
     if dim == ():
         return g * mask
     return g * mask / mask.sum(dim, keepdim=True)
+
+
+def check_ordered(name: str, kernel: str, dtype: DType) -> None:
+    """NotImplementedError for complex numbers, which have no order; as PyTorch's ``kernel``."""
+    if kernel and dtype.is_complex:
+        raise OperationError.make(
+            name,
+            f"\"{kernel}\" not implemented for '{dtype.scalar_type}'",
+            hint="x.abs() or x.real can be compared",
+            kind=NotImplementedError,
+        )
 
 
 def gradient_to_chosen(
@@ -44,8 +57,10 @@ class WholeChoice(Operation, abstract=True):
     hidden = True
     methods = ()
     saves = ("input", "out")
+    kernel = ""  # the name in PyTorch's message that complex numbers have no order
 
     def infer(self, input: Meta) -> Meta:
+        check_ordered(self.name.removesuffix("_all"), self.kernel, input.dtype)
         return meta((), input.dtype)
 
     def gradient(self, g: Any, out: Any, input: Any) -> Any:
@@ -63,6 +78,7 @@ class Choice(Wide, abstract=True):
     outputs = 2
     saves = ("out[1]",)
     public = ""  # the name in messages
+    kernel = ""  # that in PyTorch's message that complex numbers have no order
 
     # Medians, modes and k-th values have no lowering: they need lines in order.
 
@@ -74,6 +90,7 @@ class Choice(Wide, abstract=True):
         self, input: Meta, *, dim: tuple[int, ...], keepdim: bool, **options: Any
     ) -> tuple[Meta, Meta]:
         check_not_empty(self.public, input, dim)
+        check_ordered(self.public, self.kernel, input.dtype)
         shape = reduced_shape(input.shape, dim, keepdim)
         return meta(shape, input.dtype), meta(shape, dtypes.int64)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes, recorder, return_types
+from taimatsu.dtypes import dtype as DType
 from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import FLOATS, Expression
 from taimatsu.ir.index import Index
@@ -25,18 +26,10 @@ from taimatsu.ops.coordinates import (
     is_empty,
     unravel,
 )
+from taimatsu.ops.lines import distinct, in_order, place_of_kth
 from taimatsu.ops.reducing import Wide, numpy_names, one_axis
 from taimatsu.ops.selecting import Choice
 from taimatsu.shapes import normalize_axis
-
-
-def stable_order(x: np.ndarray, dim: int, descending: bool) -> np.ndarray:
-    """Indices that sort along ``dim``; equal elements keep their order, NaN is the largest."""
-    if not descending:
-        return np.argsort(x, axis=dim, kind="stable")
-    # The stable ascending order of the reversed line, reversed, is the stable descending one.
-    order = np.argsort(np.flip(x, dim), axis=dim, kind="stable")
-    return x.shape[dim] - 1 - np.flip(order, dim)
 
 
 class Ordering(Wide, abstract=True):
@@ -45,7 +38,16 @@ class Ordering(Wide, abstract=True):
     outputs = 2
     saves = ("out[1]",)
 
-    # No lowering: stages have no sort, and NumPy's is a good one.
+    # No lowering: stages have no sort, and NumPy's is a good one (ops/lines.py).
+
+    def check_ordered(self, dtype: DType) -> None:
+        if dtype.is_complex:
+            name = "Sort" if self.name == "sort" else self.name
+            raise self.error(
+                f"{name} does not support complex dtypes on CPU",
+                dtype.scalar_type,
+                "x.abs() or x.real can be compared",
+            )
 
     def gradient(self, g: tuple, out: tuple, input: Meta, *, dim: int, **options: Any) -> Any:
         if g[0] is None or input.ndim == 0:
@@ -70,6 +72,7 @@ class Sort(Ordering):
         return return_types.sort(self.apply(input, dim=axis, descending=bool(descending)))
 
     def infer(self, input: Meta, *, dim: int, descending: bool) -> tuple[Meta, Meta]:
+        self.check_ordered(input.dtype)
         return meta(input.shape, input.dtype), meta(input.shape, dtypes.int64)
 
     def reference(
@@ -77,8 +80,7 @@ class Sort(Ordering):
     ) -> tuple[np.ndarray, np.ndarray]:
         if input.ndim == 0:
             return input.copy(), np.zeros((), np.int64)
-        order = stable_order(input, dim, descending)
-        return np.take_along_axis(input, order, dim), order
+        return in_order(input, dim, descending)
 
     @staticmethod
     def samples() -> Iterator[Sample]:
@@ -120,6 +122,7 @@ class Topk(Ordering):
         return return_types.topk(made)
 
     def infer(self, input: Meta, *, k: int, dim: int, largest: bool) -> tuple[Meta, Meta]:
+        self.check_ordered(input.dtype)
         extent = input.shape[dim] if input.ndim else 1
         if not 0 <= k <= extent:
             raise self.error(
@@ -135,8 +138,7 @@ class Topk(Ordering):
     ) -> tuple[np.ndarray, np.ndarray]:
         if input.ndim == 0:
             return input.copy(), np.zeros((), np.int64)
-        order = stable_order(input, dim, largest).take(np.arange(k), axis=dim)
-        return np.take_along_axis(input, order, dim), order
+        return in_order(input, dim, largest, k)
 
     @staticmethod
     def samples() -> Iterator[Sample]:
@@ -151,6 +153,7 @@ class KthvalueDim(Choice):
     """The k-th smallest element along one dimension, and its index."""
 
     backward_name = "KthvalueBackward0"
+    kernel = "kthvalue_cpu"
     public = "kthvalue"
 
     def infer(
@@ -166,7 +169,7 @@ class KthvalueDim(Choice):
         return made
 
     def pick(self, x: np.ndarray, k: int) -> np.ndarray:
-        return stable_order(x, -1, False)[..., k - 1]
+        return place_of_kth(x, k - 1)
 
 
 def _kthvalue_samples() -> Iterator[Sample]:
@@ -199,7 +202,7 @@ def _unique_consecutive_samples() -> Iterator[Sample]:
     yield Sample(integers(8, 1, high=2), dim=0, return_inverse=True)
 
 
-def _unique_results(parts: list[np.ndarray], inverse: bool, counts: bool) -> Any:
+def _unique_results(parts: list[Any], inverse: bool, counts: bool) -> Any:
     """The values alone, or a tuple with what else was asked for."""
     wanted = [True, inverse, counts]
     made = [recorder.constant(p) for p, w in zip(parts, wanted, strict=True) if w]
@@ -222,10 +225,14 @@ def unique(
     """
     x = recorder.value(input)
     axis = None if dim is None else normalize_axis(dim, input.ndim)
-    values, inverse, counts = np.unique(
-        x, return_inverse=True, return_counts=True, axis=axis, equal_nan=False
-    )
-    inverse = inverse.reshape(x.shape if axis is None else -1)
+    if axis is None and x.size and x.dtype.kind != "c":
+        values, inverse, counts = distinct(x.reshape(-1), return_inverse)
+    else:
+        values, inverse, counts = np.unique(
+            x, return_inverse=True, return_counts=True, axis=axis, equal_nan=False
+        )
+    if inverse is not None:
+        inverse = inverse.reshape(x.shape if axis is None else -1)
     return _unique_results([values, inverse, counts], return_inverse, return_counts)
 
 

@@ -16,6 +16,7 @@ from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ir.stages import Stage
 from taimatsu.ops.base import Sample, array, composite, integers, register
+from taimatsu.ops.lines import in_order, place_of_kth, places_in_lines
 from taimatsu.ops.reduced_stages import (
     count_value,
     fold,
@@ -35,7 +36,6 @@ from taimatsu.ops.reducing import (
     rows,
 )
 from taimatsu.ops.selecting import Choice, WholeChoice
-from taimatsu.ops.sorting import stable_order
 from taimatsu.shapes import normalize_axis
 
 
@@ -210,16 +210,31 @@ def std_mean(
 
 def _median_index(x: np.ndarray) -> np.ndarray:
     """The lower median's position in the last axis; where there is a NaN, the first of them."""
-    index = stable_order(x, -1, False)[..., (x.shape[-1] - 1) // 2]
+    index = place_of_kth(x, (x.shape[-1] - 1) // 2)
     unknown = x != x
+    if not unknown.any():
+        return index
     return np.where(unknown.any(-1), unknown.argmax(-1), index)
 
 
 def _nanmedian_index(x: np.ndarray) -> np.ndarray:
     """The lower median's position among the elements that are numbers."""
-    count = (x == x).sum(-1)
-    middle = np.maximum(count - 1, 0) // 2
-    return np.take_along_axis(stable_order(x, -1, False), middle[..., None], -1)[..., 0]
+    known = x == x
+    if known.all():
+        return place_of_kth(x, (x.shape[-1] - 1) // 2)
+    middle = np.maximum(known.sum(-1) - 1, 0) // 2
+    return np.take_along_axis(in_order(x, -1)[1], middle[..., None], -1)[..., 0]
+
+
+def _mode_index(x: np.ndarray) -> np.ndarray:
+    """The last position of each line's most frequent element, of several the smallest."""
+    ascending, order = in_order(x, -1)
+    starts = np.ones(x.shape, bool)
+    np.not_equal(ascending[:, 1:], ascending[:, :-1], out=starts[:, 1:])
+    place = np.arange(x.shape[1])
+    run_start = np.maximum.accumulate(np.where(starts, place, 0), -1)
+    last_of_longest = (place - run_start).argmax(-1)
+    return order[np.arange(len(x)), last_of_longest]
 
 
 def _of_line(x: np.ndarray, pick: Any) -> np.ndarray:
@@ -234,6 +249,7 @@ class MedianAll(WholeChoice):
     """The lower median of all elements; NaN if there is one."""
 
     backward_name = "MedianBackward0"
+    kernel = "median_cpu"
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return _of_line(input, _median_index)
@@ -244,6 +260,7 @@ class NanmedianAll(WholeChoice):
     """The lower median of all elements that are not NaN."""
 
     backward_name = "NanmedianBackward0"
+    kernel = "median_cpu"
 
     def reference(self, input: np.ndarray) -> np.ndarray:
         return _of_line(input, _nanmedian_index)
@@ -254,6 +271,7 @@ class MedianDim(Choice):
     """The lower median along one dimension, and its index."""
 
     backward_name = "MedianBackward1"
+    kernel = "median_out"
     public = "median"
 
     def pick(self, x: np.ndarray) -> np.ndarray:
@@ -265,6 +283,7 @@ class NanmedianDim(Choice):
     """The lower median along one dimension without the NaN, and its index."""
 
     backward_name = "NanmedianBackward1"
+    kernel = "median_out"
     public = "nanmedian"
 
     def pick(self, x: np.ndarray) -> np.ndarray:
@@ -276,18 +295,11 @@ class ModeDim(Choice):
     """The most frequent element along one dimension (the smallest of them), and its last index."""
 
     backward_name = "ModeBackward0"
+    kernel = "mode_cpu"
     public = "mode"
 
     def pick(self, x: np.ndarray) -> np.ndarray:
-        order = stable_order(x, -1, False)
-        ascending = np.take_along_axis(x, order, -1)
-        n = x.shape[-1]
-        place = np.broadcast_to(np.arange(n), x.shape)
-        starts = np.ones(x.shape, bool)
-        starts[..., 1:] = ascending[..., 1:] != ascending[..., :-1]
-        run_start = np.maximum.accumulate(np.where(starts, place, 0), -1)
-        last_of_longest = (place - run_start).argmax(-1)
-        return np.take_along_axis(order, last_of_longest[..., None], -1)[..., 0]
+        return places_in_lines(x, _mode_index)
 
 
 def _median_samples() -> Iterator[Sample]:

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import mmap
 import os
 import threading
 import weakref
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +107,10 @@ class BufferPool:
         """
         dtype = np.dtype(dtype)
         return self.take(class_size(count * dtype.itemsize), count, dtype)
+
+    def array(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        """The same in a shape, row by row."""
+        return self.empty(math.prod(shape), dtype).reshape(shape)
 
     def take(self, size: int, count: int, dtype: np.dtype) -> np.ndarray:
         """The same, of a class's size that is known."""

@@ -40,6 +40,29 @@ def test_unique_in_all_forms() -> None:
     assert len(tm.tensor([NAN, NAN]).unique()) == 2
 
 
+def test_complex_numbers_have_no_order() -> None:
+    x = tm.ones(2, 3, dtype=tm.complex64)
+    for sorts in (x.sort, x.argsort, lambda: x.topk(1)):
+        with pytest.raises(RuntimeError, match="does not support complex dtypes on CPU"):
+            sorts()
+    for name, chooses in (
+        ("kthvalue_cpu", lambda: x.kthvalue(1)),
+        ("median_cpu", x.median),
+        ("median_cpu", x.nanmedian),
+        ("median_out", lambda: x.median(0)),
+        ("median_out", lambda: x.nanmedian(0)),
+        ("mode_cpu", x.mode),
+    ):
+        with pytest.raises(NotImplementedError, match=f"{name}.*ComplexFloat"):
+            chooses()
+
+
+def test_unique_of_complex_numbers_and_slices() -> None:
+    x = tm.tensor([[1 + 1j, 2], [1 + 1j, 2], [0, 2]])
+    assert x.unique().tolist() == [0, 1 + 1j, 2]
+    assert x.real.unique(dim=0, return_inverse=True)[1].tolist() == [1, 1, 0]
+
+
 def test_searchsorted_needs_one_dtype() -> None:
     with pytest.raises(RuntimeError, match="should have same dtype"):
         tm.searchsorted(tm.tensor([1.0, 2.0]), tm.tensor([1]))

@@ -35,6 +35,22 @@ def test_arrays_are_flat_aligned_and_writable(pool, dtype, count):
         assert (array == number % 2).all(), "no two overlap"
 
 
+def test_arrays_in_a_shape_are_views_of_flat_ones(pool):
+    for shape in ((), (0,), (3, 0), (2, 3, 4)):
+        array = pool.array(shape, np.int32)
+        assert array.shape == shape
+        assert array.flags.c_contiguous
+        assert array.flags.writeable
+    made = pool.array((4, 5), np.int64)
+    part = made[1:]
+    in_use = pool.statistics().in_use
+    del made, array
+    gc.collect()
+    assert pool.statistics().in_use >= class_size(160), "a view keeps it"
+    del part
+    assert pool.statistics().in_use < in_use
+
+
 def test_class_sizes():
     sizes = [class_size(size) for size in range(1, 200_000)]
     assert all(size <= found for size, found in enumerate(sizes, 1))
