@@ -2,7 +2,7 @@
 
 Every function takes a generator, how many numbers are wanted and their ``np.dtype``, and returns
 a new one-dimensional array. Arguments were checked by the caller. Integers and uniforms are
-PyTorch's bit for bit, normals too on x86-64 with AVX2, but for one rounding in some 10**7.
+PyTorch's bit for bit, normals too where PyTorch has AVX2.
 """
 
 from __future__ import annotations
@@ -41,9 +41,15 @@ def unit_doubles(generator: Generator, count: int) -> np.ndarray:
 
 def unit_floats(generator: Generator, count: int) -> np.ndarray:
     """``count`` float32 numbers in [0, 1) with 24 random bits."""
-    words = generator.words(count).astype(np.uint32)
-    words &= np.uint32((1 << 24) - 1)
-    return words.astype(np.float32) * np.float32(2.0**-24)
+    return units_of(generator.words(count))
+
+
+def units_of(words: np.ndarray) -> np.ndarray:
+    """float32 numbers in [0, 1) of the low 24 bits of uint32 words."""
+    # Signed integers become floats faster.
+    units = (words & np.uint32((1 << 24) - 1)).view(np.int32).astype(np.float32)
+    units *= np.float32(2.0**-24)
+    return units
 
 
 def uniform(
@@ -86,6 +92,15 @@ def normal(
         if count != whole:
             result[-16:] = box_muller_blocks(draw(generator, 16), compute(mean), compute(std))
     return result
+
+
+def normal_words(generator: Generator, count: int) -> np.ndarray:
+    """The words that ``normal`` of float32 draws for ``count`` numbers, 16 or more.
+
+    One for each number in blocks of 16; where the last block is not whole, 16 more for the last 16
+    numbers, which are computed anew.
+    """
+    return generator.words(count + 16 if count % 16 else count)
 
 
 def normal_in_pairs(
@@ -164,8 +179,12 @@ def integers(generator: Generator, count: int, dtype: np.dtype) -> np.ndarray:
     else:
         limit = int(np.iinfo(dtype).max) + 1
     wide = dtype in (np.float64, np.int64)
-    words = generator.double_words(count) if wide else generator.words(count)
-    return rounded((words % np.uint64(limit)).astype(np.int64), dtype)
+    result = np.empty(count, dtype)
+    with generator.lock():
+        for begin in range(0, count, _AT_ONCE):
+            part = result[begin : begin + _AT_ONCE]
+            part[:] = rounded(_below(generator, len(part), limit, wide).astype(np.int64), dtype)
+    return result
 
 
 def integers_between(
@@ -174,14 +193,28 @@ def integers_between(
     """Integers in [low, high), of any dtype; ``high`` at most 2**63, or 2**64 for uint64."""
     extent = high - low
     wide = extent >= _WIDE_RANGE
+    half = dtype.itemsize == 2 and dtype.name in _DIGITS
+    least = np.uint64(low & 0xFFFFFFFFFFFFFFFF)
+    result = np.empty(count, dtype)
+    with generator.lock():
+        for begin in range(0, count, _AT_ONCE):
+            part = result[begin : begin + _AT_ONCE]
+            drawn = _below(generator, len(part), extent, wide)
+            if low:
+                drawn = drawn + least  # wraps around, as two's complement should
+            if drawn.dtype == np.uint64:
+                drawn = drawn.view(np.int64)
+            part[:] = drawn.astype(np.float32) if half else drawn
+    return result
+
+
+def _below(generator: Generator, count: int, limit: int, wide: bool) -> np.ndarray:
+    """Words modulo ``limit``: uint64 (``wide``) or uint32."""
     words = generator.double_words(count) if wide else generator.words(count)
-    if extent < 1 << 64:
-        words %= np.uint64(extent)
-    words += np.uint64(low & 0xFFFFFFFFFFFFFFFF)  # wraps around, as two's complement should
-    values = words.view(np.int64)
-    if dtype.itemsize == 2 and dtype.name in _DIGITS:
-        values = values.astype(np.float32)
-    return values.astype(dtype)
+    if limit < 1 << 8 * words.itemsize:
+        divisor = words.dtype.type(limit)
+        words -= words // divisor * divisor  # NumPy divides by one number faster than it takes %
+    return words
 
 
 def permutation(generator: Generator, count: int, dtype: np.dtype) -> np.ndarray:

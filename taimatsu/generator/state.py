@@ -112,7 +112,7 @@ class Generator:
     # -- draws -----------------------------------------------------------------------------
 
     def words(self, count: int) -> np.ndarray:
-        """The next ``count`` 32-bit words, in a uint64 array."""
+        """The next ``count`` 32-bit words (uint32)."""
         with self._lock:
             if count:
                 self._settle()
@@ -122,7 +122,10 @@ class Generator:
     def double_words(self, count: int) -> np.ndarray:
         """The next ``count`` 64-bit words (uint64): two draws each, the high half first."""
         pairs = self.words(2 * count).reshape(count, 2)
-        return pairs[:, 0] << np.uint64(32) | pairs[:, 1]
+        made = pairs[:, 0].astype(np.uint64)
+        made <<= np.uint64(32)
+        made |= pairs[:, 1]
+        return made
 
     def advance(self, draws: int) -> None:
         """Passes over ``draws`` 32-bit words: counted now, skipped before the next draw."""

@@ -27,6 +27,7 @@ class Twister:
 
     def __init__(self, seed: int) -> None:
         self._bits: Any = np.random.MT19937()
+        self._integers: Any = np.random.Generator(self._bits).integers
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
@@ -34,8 +35,9 @@ class Twister:
         self._bits.state = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)
 
     def words(self, count: int) -> np.ndarray:
-        """The next ``count`` words, in a uint64 array."""
-        return self._bits.random_raw(count)
+        """The next ``count`` words (uint32)."""
+        # Of the whole range each integer is one word as it is.
+        return self._integers(0, 1 << 32, count, np.uint32)
 
     def skip(self, count: int) -> None:
         """Goes on as if ``count`` words had been drawn."""
