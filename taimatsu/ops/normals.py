@@ -6,6 +6,7 @@ recorded like any operation.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def recorded_normals(generator: Generator, described: Meta, mean: float, std: fl
     """A new tensor of float32 normals, contiguous, of ``FEWEST`` numbers or more."""
     count = described.numel
     if count < 2 * AT_ONCE:
-        storage = _recorded(generator, count, mean, std)._storage
+        storage = _recorded(generator, described.shape, mean, std)._storage
     else:
         storage = recorder.Storage(_in_stretches(generator, count, mean, std))
     return recorder.make_tensor(described, storage)
@@ -40,17 +41,18 @@ def _in_stretches(generator: Generator, count: int, mean: float, std: float) -> 
         begin = 0
         while begin < count:
             size = AT_ONCE if count - begin >= 2 * AT_ONCE else count - begin
-            part = _recorded(generator, size, mean, std)
+            part = _recorded(generator, (size,), mean, std)
             result[begin : begin + size] = recorder.value(part).reshape(-1)
             begin += size
     return result
 
 
-def _recorded(generator: Generator, count: int, mean: float, std: float) -> Any:
-    words = fill.normal_words(generator, count)
-    if count % 16 == 0:
-        words = words.reshape(-1, 2, 8)
-    return NormalBlocks.apply(recorder.constant(words), float(mean), float(std))
+def _recorded(generator: Generator, shape: tuple[int, ...], mean: float, std: float) -> Any:
+    count = prod(shape)
+    drawn = fill.normal_words(generator, count)
+    words = recorder.constant(drawn if count % 16 else drawn.reshape(-1, 2, 8))
+    shaped = recorder.make_tensor(meta(shape, dtypes.uint32), words._storage)
+    return NormalBlocks.apply(words, shaped, float(mean), float(std))
 
 
 @register
@@ -60,17 +62,22 @@ class NormalBlocks(Operation):
     Words of shape (blocks, 2, 8) give as many numbers of that shape; number ``[b, :, j]`` are the
     cosine's and the sine's of the two words ``[b, :, j]``. A list of words gives 16 fewer numbers:
     the last 16 are made of the last 16 words, those before of the blocks that words begin with.
+
+    ``shaped`` is not read. An input of the shape that the numbers will have makes its size one that
+    programs are good for any value of.
     """
 
     hidden = True
     differentiable = False
 
-    def infer(self, words: Any, mean: float, std: float) -> Meta:
+    def infer(self, words: Any, shaped: Any, mean: float, std: float) -> Meta:
         if words.ndim == 1:
             return meta((words.shape[0] - 16,), dtypes.float32)
         return meta(words.shape, dtypes.float32)
 
-    def reference(self, words: np.ndarray, mean: float, std: float) -> np.ndarray:
+    def reference(
+        self, words: np.ndarray, shaped: np.ndarray, mean: float, std: float
+    ) -> np.ndarray:
         units = fill.units_of(words.reshape(-1))
         numbers = np.float32(mean), np.float32(std)
         if words.ndim > 1:
@@ -80,7 +87,9 @@ class NormalBlocks(Operation):
         last = boxes.box_muller_blocks(units[-16:], *numbers)
         return np.concatenate([whole[: count - 16], last])
 
-    def lower(self, b: Builder, words: View, mean: Expression, std: Expression) -> Stage:
+    def lower(
+        self, b: Builder, words: View, shaped: View, mean: Expression, std: Expression
+    ) -> Stage:
         shift, scale = b.cast(mean, "float32"), b.cast(std, "float32")
 
         def of_blocks(block: Index, half: Index, place: Index) -> Expression:

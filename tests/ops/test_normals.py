@@ -110,11 +110,11 @@ def test_many_numbers_are_made_in_stretches(monkeypatch: pytest.MonkeyPatch) -> 
 def test_stages_are_the_reference(shape: tuple[int, ...]) -> None:
     operation = normals.NormalBlocks
     words = Generator().manual_seed(4).words(int(np.prod(shape))).reshape(shape)
-    inputs = (words, 0.5, 2.0)
+    inputs = (words, words, 0.5, 2.0)
     wanted = operation.reference(*inputs)
-    metas = (meta(shape, dtypes.uint32), None, None)
+    metas = (*[meta(shape, dtypes.uint32)] * 2, None, None)
     outs = (meta(wanted.shape, dtypes.float32),)
-    call = Call(operation, inputs, (False,) * 3, {}, metas, outs, (wanted,))
+    call = Call(operation, inputs, (False,) * 4, {}, metas, outs, (wanted,))
     for symbolic in ((), shape[:1]):
         (made,) = Lowered(call, symbolic=symbolic).values()
         assert bits(made) == bits(wanted)
