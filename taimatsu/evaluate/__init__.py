@@ -11,6 +11,7 @@ import numpy as np
 from taimatsu.evaluate.statistics import STATISTICS
 from taimatsu.generator import twister
 from taimatsu.ir.graph import Graph
+from taimatsu.runtime import buffers
 
 __all__ = ["STATISTICS", "execute"]
 
@@ -59,3 +60,4 @@ def _shuffled(steps: np.ndarray) -> np.ndarray | None:
 
 twister.registered.twister_blocks = _twister_blocks
 twister.registered.shuffled = _shuffled
+twister.registered.empty = buffers.pool.empty

@@ -19,7 +19,7 @@ from taimatsu.generator.twister import COMPILED_FROM, registered
 
 _DIGITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}  # of the significand
 _WIDE_RANGE = 1 << 28  # from here on, random integers take 64 bits each
-_AT_ONCE = 1 << 15  # numbers computed in one stretch, so that its temporaries stay in the cache
+_AT_ONCE = 1 << 14  # words used in one stretch, so that its temporaries stay in the cache
 _DRAWN = 1 << 18  # numbers whose words are drawn together: compiled code does many at a time
 
 
@@ -68,9 +68,10 @@ def stretches(generator: Generator, count: int, wide: bool) -> Iterator[tuple[sl
     with generator.lock():
         for begin in range(0, count, _DRAWN):
             drawn = generator.words(each * min(_DRAWN, count - begin))
-            for start in range(0, len(drawn) // each, _AT_ONCE):
-                words = drawn[each * start : each * (start + _AT_ONCE)]
-                place = slice(begin + start, begin + start + len(words) // each)
+            for start in range(0, len(drawn), _AT_ONCE):
+                words = drawn[start : start + _AT_ONCE]
+                first = begin + start // each
+                place = slice(first, first + len(words) // each)
                 yield place, doubled(words) if wide else words
 
 
@@ -82,7 +83,7 @@ def uniform(
     compute = np.float64 if wide else np.float32
     low_, high_ = compute(low), compute(high)
     end, begin = dtype.type(high), dtype.type(low)
-    result = np.empty(count, dtype)
+    result = registered.empty(count, dtype)
     for place, words in stretches(generator, count, wide):
         unit = doubles_of(words) if wide else units_of(words)
         if (low, high) != (0.0, 1.0):
@@ -103,7 +104,7 @@ def normal(
     wide = dtype == np.float64
     draw = unit_doubles if wide else unit_floats
     compute = np.float64 if wide else np.float32
-    result = np.empty(count, dtype)
+    result = registered.empty(count, dtype)
     whole = count - count % 16
     with generator.lock():
         for begin in range(0, whole, _AT_ONCE):
@@ -201,7 +202,7 @@ def integers(generator: Generator, count: int, dtype: np.dtype) -> np.ndarray:
     else:
         limit = int(np.iinfo(dtype).max) + 1
     wide = dtype in (np.float64, np.int64)
-    result = np.empty(count, dtype)
+    result = registered.empty(count, dtype)
     for place, words in stretches(generator, count, wide):
         result[place] = rounded(_below(words, limit).astype(np.int64), dtype)
     return result
@@ -215,7 +216,7 @@ def integers_between(
     wide = extent >= _WIDE_RANGE
     half = dtype.itemsize == 2 and dtype.name in _DIGITS
     least = np.uint64(low & 0xFFFFFFFFFFFFFFFF)
-    result = np.empty(count, dtype)
+    result = registered.empty(count, dtype)
     for place, words in stretches(generator, count, wide):
         drawn = _below(words, extent)
         if low:

@@ -32,6 +32,7 @@ class Registered:
 
     twister_blocks: Callable[[np.ndarray, np.ndarray], np.ndarray | None] | None = None
     shuffled: Callable[[np.ndarray], np.ndarray | None] | None = None
+    empty: Callable[[int, Any], np.ndarray] = staticmethod(np.empty)  # memory used before, maybe
 
 
 registered = Registered()
@@ -62,7 +63,7 @@ class Twister:
     def _compiled_words(self, count: int, compiled: Callable) -> np.ndarray:
         """What is left of this block, whole blocks, and the begin of the next one."""
         state, position = self.state()
-        words = np.empty(count, np.uint32)
+        words = registered.empty(count, np.uint32)
         begin = WORDS - position
         end = begin + (count - begin) // WORDS * WORDS
         after = compiled(state, words[begin:end])

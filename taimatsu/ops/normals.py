@@ -49,9 +49,11 @@ def _in_stretches(generator: Generator, count: int, mean: float, std: float) -> 
 
 def _recorded(generator: Generator, shape: tuple[int, ...], mean: float, std: float) -> Any:
     count = prod(shape)
-    drawn = fill.normal_words(generator, count)
-    words = recorder.constant(drawn if count % 16 else drawn.reshape(-1, 2, 8))
-    shaped = recorder.make_tensor(meta(shape, dtypes.uint32), words._storage)
+    # Nobody else holds the words: they need not be copied for the recording.
+    storage = recorder.Storage(fill.normal_words(generator, count))
+    given = (count + 16,) if count % 16 else (count // 16, 2, 8)
+    words = recorder.make_tensor(meta(given, dtypes.uint32), storage)
+    shaped = recorder.make_tensor(meta(shape, dtypes.uint32), storage)
     return NormalBlocks.apply(words, shaped, float(mean), float(std))
 
 
