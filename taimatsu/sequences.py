@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,32 @@ from taimatsu import dtypes
 from taimatsu.creation import creation_error, dtype_option, finish
 from taimatsu.ops.casting import converted
 from taimatsu.recorder import TensorBase, constant
+from taimatsu.runtime.buffers import pool
+
+Values = Callable[[int, int], np.ndarray]  # (begin, end) -> those numbers of a sequence
+_AT_ONCE = 1 << 14  # numbers computed in one stretch, so that it stays in the cache
+
+
+def _sequence(count: int, kind: Any, values: Values) -> Any:
+    """A new tensor of numbers that ``values`` gives."""
+    if count <= _AT_ONCE:
+        return constant(converted(values(0, count), kind), kind)
+    result = pool.empty(count, kind.numpy)
+    for begin in range(0, count, _AT_ONCE):
+        end = min(begin + _AT_ONCE, count)
+        part = values(begin, end)
+        result[begin:end] = part if part.dtype == result.dtype else converted(part, kind)
+    return constant(result, kind)
+
+
+def _whole_steps(start: int, step: int) -> Values:
+    if step == 1:
+        return lambda begin, end: np.arange(start + begin, start + end, dtype=np.int64)
+    return lambda begin, end: start + np.arange(begin, end, dtype=np.int64) * step
+
+
+def _steps(start: Any, step: Any) -> Values:
+    return lambda begin, end: start + np.arange(begin, end, dtype=np.float64) * step
 
 
 def _plain(given: Any) -> Any:
@@ -47,10 +74,10 @@ def arange(
         )
     count = math.ceil((end - start) / step) if not integral else -((start - end) // step)
     if kind.category == dtypes.INTEGER:
-        array = int(start) + np.arange(count, dtype=np.int64) * int(step)
+        values = _whole_steps(int(start), int(step))
     else:
-        array = start + np.arange(count, dtype=np.float64) * step
-    made = finish(constant(converted(array, kind), kind), requires_grad)
+        values = _steps(start, step)
+    made = finish(_sequence(count, kind, values), requires_grad)
     return made if out is None else out.copy_(made)
 
 
@@ -64,8 +91,8 @@ def range_(start: Any = 0, end: Any = None, step: Any = 1, **options: Any) -> An
     )
     count = math.floor((end - start) / step) + 1
     kind = dtype_option(options.pop("dtype", None), options.pop("device", None))
-    array = start + np.arange(count, dtype=np.float64) * step
-    return finish(constant(converted(array, kind), kind), options.get("requires_grad", False))
+    made = _sequence(count, kind, _steps(start, step))
+    return finish(made, options.get("requires_grad", False))
 
 
 def linspace(
@@ -87,23 +114,34 @@ def linspace(
         kind = kind.to_complex()
     if steps < 0:
         raise creation_error("linspace", "number of steps must be non-negative")
-    made = finish(constant(_spaced(start, end, int(steps), kind), kind), requires_grad)
+    made = finish(_sequence(int(steps), kind, _spaced(start, end, int(steps), kind)), requires_grad)
     return made if out is None else out.copy_(made)
 
 
-def _spaced(start: Any, end: Any, steps: int, kind: Any) -> np.ndarray:
+def _spaced(start: Any, end: Any, steps: int, kind: Any) -> Values:
     """PyTorch's linspace: from the start in the first half, from the end in the second."""
+    work = _computed_in(kind)
     if steps == 1:
-        return converted(np.array([start]), kind)
-    work = np.dtype(np.float64) if kind.category == dtypes.INTEGER else kind.numpy
-    if work.itemsize == 2:
-        work = np.dtype(np.float32)
+        return lambda begin, end: np.array([start])
     first, last = work.type(start), work.type(end)
     step = (last - first) / work.type(max(steps - 1, 1))
-    index = np.arange(steps)
-    low = first + step * index.astype(work)
-    high = last - step * (steps - 1 - index).astype(work)
-    return converted(np.where(index < steps // 2, low, high), kind)
+    half = steps // 2
+
+    def values(begin: int, end: int) -> np.ndarray:
+        index = np.arange(begin, end)
+        if end <= half:
+            return first + step * index.astype(work)
+        high = last - step * (steps - 1 - index).astype(work)
+        if begin >= half:
+            return high
+        return np.where(index < half, first + step * index.astype(work), high)
+
+    return values
+
+
+def _computed_in(kind: Any) -> np.dtype:
+    work = np.dtype(np.float64) if kind.category == dtypes.INTEGER else kind.numpy
+    return np.dtype(np.float32) if work.itemsize == 2 else work
 
 
 def logspace(
@@ -122,8 +160,12 @@ def logspace(
     """``steps`` values from ``base**start`` to ``base**end``, evenly spaced on a log scale."""
     kind = dtype_option(dtype, device)
     work = kind if kind.category >= dtypes.FLOAT else dtypes.float64
-    powers = np.power(work.numpy.type(base), _spaced(_plain(start), _plain(end), steps, work))
-    return finish(constant(converted(powers, kind), kind), requires_grad)
+    exponents = _spaced(_plain(start), _plain(end), steps, work)
+
+    def powers(begin: int, end: int) -> np.ndarray:
+        return np.power(work.numpy.type(base), converted(exponents(begin, end), work))
+
+    return finish(_sequence(steps, kind, powers), requires_grad)
 
 
 def eye(
