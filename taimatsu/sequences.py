@@ -12,11 +12,13 @@ import numpy as np
 from taimatsu import dtypes
 from taimatsu.creation import creation_error, dtype_option, finish
 from taimatsu.ops.casting import converted
+from taimatsu.ops.spacing import halves, spaced
 from taimatsu.recorder import TensorBase, constant
 from taimatsu.runtime.buffers import pool
 
 Values = Callable[[int, int], np.ndarray]  # (begin, end) -> those numbers of a sequence
 _AT_ONCE = 1 << 14  # numbers computed in one stretch, so that it stays in the cache
+_RECORDED_FROM = 1 << 13  # numbers: from here on a program takes less time than NumPy
 
 
 def _sequence(count: int, kind: Any, values: Values) -> Any:
@@ -114,34 +116,49 @@ def linspace(
         kind = kind.to_complex()
     if steps < 0:
         raise creation_error("linspace", "number of steps must be non-negative")
-    made = finish(_sequence(int(steps), kind, _spaced(start, end, int(steps), kind)), requires_grad)
+    made = finish(_evenly(start, end, int(steps), kind), requires_grad)
     return made if out is None else out.copy_(made)
 
 
+def _evenly(start: Any, end: Any, steps: int, kind: Any) -> Any:
+    """A new tensor of evenly spaced numbers."""
+    if kind is dtypes.float32 and steps >= _RECORDED_FROM:
+        first, step, last = map(float, _distances(start, end, steps, kind))
+        return spaced(first, step, last, steps)
+    return _sequence(steps, kind, _spaced(start, end, steps, kind))
+
+
 def _spaced(start: Any, end: Any, steps: int, kind: Any) -> Values:
-    """PyTorch's linspace: from the start in the first half, from the end in the second."""
-    work = _computed_in(kind)
+    """The numbers of PyTorch's ``linspace``, in the arithmetic that it computes them with."""
     if steps == 1:
         return lambda begin, end: np.array([start])
-    first, last = work.type(start), work.type(end)
-    step = (last - first) / work.type(max(steps - 1, 1))
-    half = steps // 2
+    with np.errstate(over="ignore", invalid="ignore"):
+        first, step, last = _distances(start, end, steps, kind)
+    if step.dtype.itemsize > 2 and step.dtype.kind == "f":
+        return lambda begin, end: halves(first, step, last, steps, begin, end)
 
-    def values(begin: int, end: int) -> np.ndarray:
+    # float16 and bfloat16 round each result; complex numbers are not fused.
+    through = np.dtype(np.float32) if step.dtype.itemsize == 2 else step.dtype
+
+    def rounded(begin: int, end: int) -> np.ndarray:
         index = np.arange(begin, end)
-        if end <= half:
-            return first + step * index.astype(work)
-        high = last - step * (steps - 1 - index).astype(work)
-        if begin >= half:
-            return high
-        return np.where(index < half, first + step * index.astype(work), high)
+        with np.errstate(over="ignore", invalid="ignore"):
+            forwards, backwards = (
+                i.astype(through).astype(step.dtype) for i in (index, steps - 1 - index)
+            )
+            return np.where(index < steps // 2, first + step * forwards, last - step * backwards)
 
-    return values
+    return rounded
 
 
-def _computed_in(kind: Any) -> np.dtype:
-    work = np.dtype(np.float64) if kind.category == dtypes.INTEGER else kind.numpy
-    return np.dtype(np.float32) if work.itemsize == 2 else work
+def _distances(start: Any, end: Any, steps: int, kind: Any) -> tuple[Any, Any, Any]:
+    """First number, step and last number; for integers in float64."""
+    work = kind.numpy.type
+    if kind.category == dtypes.INTEGER:
+        work = np.float64
+        start, end = (converted(np.array(x), kind) for x in (start, end))
+    first, last = work(start), work(end)
+    return first, (last - first) / work(max(steps - 1, 1)), last
 
 
 def logspace(
@@ -159,13 +176,27 @@ def logspace(
 ) -> Any:
     """``steps`` values from ``base**start`` to ``base**end``, evenly spaced on a log scale."""
     kind = dtype_option(dtype, device)
-    work = kind if kind.category >= dtypes.FLOAT else dtypes.float64
-    exponents = _spaced(_plain(start), _plain(end), steps, work)
+    if steps < 0:
+        raise creation_error("logspace", "number of steps must be non-negative")
+    work = np.dtype(np.complex128 if kind.is_complex else np.float64)
+    # The whole distance is rounded to the dtype, a step is not.
+    distances = _distances(_plain(start), _plain(end), 2, kind)
+    first, whole, last = (np.array(x).astype(work) for x in distances)
+    step = whole / max(steps - 1, 1)
+    if steps == 1 and kind.category != dtypes.INTEGER:
+        first = np.array(_plain(start)).astype(work)  # PyTorch does not round it
 
     def powers(begin: int, end: int) -> np.ndarray:
-        return np.power(work.numpy.type(base), converted(exponents(begin, end), work))
+        """In float64, rounded to the dtype; to the half precisions through float32."""
+        index = np.arange(begin, end)
+        in_front = (index < steps // 2) | (steps == 1)
+        exponents = np.where(in_front, first + step * index, last - step * (steps - 1 - index))
+        with np.errstate(over="ignore"):
+            made = np.power(base, exponents)
+            return made.astype(np.float32) if kind.itemsize == 2 else made
 
-    return finish(_sequence(steps, kind, powers), requires_grad)
+    made = finish(_sequence(int(steps), kind, powers), requires_grad)
+    return made if out is None else out.copy_(made)
 
 
 def eye(

@@ -1,7 +1,7 @@
 """Random draws in compiled code: kernels written by hand for what is one step after another.
 
-``generator`` reaches them by registration. Each gives what NumPy and Python
-give, bit for bit, and None where nothing is compiled.
+``generator`` reaches them by registration. Each gives what NumPy and Python give, bit for bit, and
+None where nothing is compiled.
 """
 
 from __future__ import annotations
