@@ -12,7 +12,7 @@ import numpy as np
 from taimatsu import dtypes
 from taimatsu.creation import creation_error, dtype_option, finish
 from taimatsu.ops.casting import converted
-from taimatsu.ops.spacing import halves, spaced
+from taimatsu.ops.spacing import halves, spaced, stepped
 from taimatsu.recorder import TensorBase, constant
 from taimatsu.runtime.buffers import pool
 
@@ -33,14 +33,25 @@ def _sequence(count: int, kind: Any, values: Values) -> Any:
     return constant(result, kind)
 
 
-def _whole_steps(start: int, step: int) -> Values:
-    if step == 1:
-        return lambda begin, end: np.arange(start + begin, start + end, dtype=np.int64)
-    return lambda begin, end: start + np.arange(begin, end, dtype=np.int64) * step
+def _whole_steps(start: int, step: int, count: int, kind: Any) -> Any:
+    first = start + np.arange(min(count, _AT_ONCE), dtype=np.int64) * step
+    if count <= _AT_ONCE:
+        return constant(converted(first, kind), kind)
+    result = pool.empty(count, kind.numpy)
+    for begin in range(0, count, _AT_ONCE):
+        part = result[begin : begin + _AT_ONCE]
+        # What does not fit wraps around, in 64 bits and then in those of the dtype.
+        further = np.uint64(begin * step & 0xFFFFFFFFFFFFFFFF).view(np.int64)
+        np.add(first[: len(part)], further, out=part, casting="unsafe")
+    return constant(result, kind)
 
 
-def _steps(start: Any, step: Any) -> Values:
-    return lambda begin, end: start + np.arange(begin, end, dtype=np.float64) * step
+def _steps(start: Any, step: Any, count: int, kind: Any) -> Any:
+    if kind in (dtypes.float32, dtypes.float64) and count >= _RECORDED_FROM:
+        return stepped(start, step, count, kind)
+    return _sequence(
+        count, kind, lambda begin, end: start + np.arange(begin, end, dtype=np.float64) * step
+    )
 
 
 def _plain(given: Any) -> Any:
@@ -76,10 +87,10 @@ def arange(
         )
     count = math.ceil((end - start) / step) if not integral else -((start - end) // step)
     if kind.category == dtypes.INTEGER:
-        values = _whole_steps(int(start), int(step))
+        made = _whole_steps(int(start), int(step), count, kind)
     else:
-        values = _steps(start, step)
-    made = finish(_sequence(count, kind, values), requires_grad)
+        made = _steps(start, step, count, kind)
+    made = finish(made, requires_grad)
     return made if out is None else out.copy_(made)
 
 
@@ -93,7 +104,7 @@ def range_(start: Any = 0, end: Any = None, step: Any = 1, **options: Any) -> An
     )
     count = math.floor((end - start) / step) + 1
     kind = dtype_option(options.pop("dtype", None), options.pop("device", None))
-    made = _sequence(count, kind, _steps(start, step))
+    made = _steps(start, step, count, kind)
     return finish(made, options.get("requires_grad", False))
 
 

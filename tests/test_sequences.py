@@ -76,3 +76,26 @@ def test_a_recorded_sequence_may_require_a_gradient() -> None:
     assert x.is_leaf
     (x * x).sum().backward()
     assert (x.grad == 2 * x).all()
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_recorded_steps_are_the_references(features: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled.Target, "host", lambda: FEATURES[features])
+    for count in (1, 17, 1000, 70_001):
+        for start, step in ((0.0, 0.3), (-5.5, 1 / 3), (7, -2.25)):
+            for kind in (tm.float32, tm.float64):
+                monkeypatch.setattr(sequences, "_RECORDED_FROM", 1)
+                made = sequences._steps(start, step, count, kind)
+                monkeypatch.setattr(sequences, "_RECORDED_FROM", 1 << 40)
+                wanted = sequences._steps(start, step, count, kind)
+                assert made.dtype is kind
+                assert made.tolist() == wanted.tolist()
+
+
+def test_whole_numbers_wrap_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = 3 << 60
+    wanted = [(n * step + 5 + (1 << 63)) % (1 << 64) - (1 << 63) for n in range(100)]
+    monkeypatch.setattr(sequences, "_AT_ONCE", 8)
+    assert sequences._whole_steps(5, step, 100, tm.int64).tolist() == wanted
+    small = sequences._whole_steps(-7, 77, 100, tm.int8).tolist()
+    assert small == [(n * 77 - 7 + 128) % 256 - 128 for n in range(100)]

@@ -1,4 +1,4 @@
-"""Evenly spaced numbers in compiled code: what long ``linspace`` of float32 are made of."""
+"""Evenly spaced numbers in compiled code: what long ``linspace`` and ``arange`` are made of."""
 
 from __future__ import annotations
 
@@ -18,11 +18,20 @@ from taimatsu.ops.base import Operation, register
 
 def spaced(first: float, step: float, last: float, count: int) -> Any:
     """A new tensor of ``count`` float32 numbers; see ``Spaced``."""
-    # A number that stands for all of them: the count is then the extent of an input, and programs
-    # are good for others.
+    return Spaced.apply(_shaped(count), first, step, last)
+
+
+def stepped(start: float, step: float, count: int, kind: Any) -> Any:
+    """A new tensor of ``count`` numbers, float32 or float64; see ``Stepped``."""
+    return Stepped.apply(_shaped(count), float(start), float(step), dtype=kind)
+
+
+def _shaped(count: int) -> Any:
+    """One number that stands for ``count``: this is then the extent of an input, and programs are
+    good for others.
+    """
     one = recorder.Storage(np.zeros(1, np.float32))
-    shaped = recorder.make_tensor(meta((count,), dtypes.float32, (0,)), one)
-    return Spaced.apply(shaped, first, step, last)
+    return recorder.make_tensor(meta((count,), dtypes.float32, (0,)), one)
 
 
 def halves(first: Any, step: Any, last: Any, count: int, begin: int, end: int) -> np.ndarray:
@@ -71,3 +80,28 @@ class Spaced(Operation):
             return b.where(b.index(i) < b.index(count // 2), low, high)
 
         return b.map([count], "float32", element)
+
+
+@register
+class Stepped(Operation):
+    """``start + i * step``, computed in float64.
+
+    ``shaped`` has as many elements; they are not read.
+    """
+
+    hidden = True
+    differentiable = False
+
+    def infer(self, shaped: Any, start: float, step: float, *, dtype: Any) -> Meta:
+        return meta(shaped.shape, dtype)
+
+    def reference(self, shaped: np.ndarray, start: float, step: float, *, dtype: Any) -> np.ndarray:
+        return (start + np.arange(len(shaped), dtype=np.float64) * step).astype(dtype.numpy)
+
+    def lower(
+        self, b: Builder, shaped: View, start: Expression, step: Expression, *, dtype: Any
+    ) -> Stage:
+        def element(i: Index) -> Expression:
+            return b.cast(b.cast(b.index(i), "float64") * step + start, dtype.name)
+
+        return b.map([shaped.shape[0]], dtype.name, element)
