@@ -17,7 +17,7 @@ from taimatsu.recorder import TensorBase, constant
 from taimatsu.runtime.buffers import pool
 
 Values = Callable[[int, int], np.ndarray]  # (begin, end) -> those numbers of a sequence
-_AT_ONCE = 1 << 14  # numbers computed in one stretch, so that it stays in the cache
+_AT_ONCE = 1 << 13  # numbers computed in one stretch, so that its temporaries stay in the cache
 _RECORDED_FROM = 1 << 13  # numbers: from here on a program takes less time than NumPy
 
 
@@ -200,8 +200,10 @@ def logspace(
     def powers(begin: int, end: int) -> np.ndarray:
         """In float64, rounded to the dtype; to the half precisions through float32."""
         index = np.arange(begin, end)
-        in_front = (index < steps // 2) | (steps == 1)
-        exponents = np.where(in_front, first + step * index, last - step * (steps - 1 - index))
+        half = min(max(steps // 2 if steps > 1 else 1, begin), end) - begin
+        exponents = np.empty(end - begin, work)
+        exponents[:half] = first + step * index[:half]
+        exponents[half:] = last - step * (steps - 1 - index[half:])
         with np.errstate(over="ignore"):
             made = np.power(base, exponents)
             return made.astype(np.float32) if kind.itemsize == 2 else made

@@ -19,7 +19,7 @@ from taimatsu.generator.twister import COMPILED_FROM, registered
 
 _DIGITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}  # of the significand
 _WIDE_RANGE = 1 << 28  # from here on, random integers take 64 bits each
-_AT_ONCE = 1 << 14  # words used in one stretch, so that its temporaries stay in the cache
+_AT_ONCE = 1 << 13  # words used in one stretch, so that its temporaries stay in the cache
 _DRAWN = 1 << 18  # numbers whose words are drawn together: compiled code does many at a time
 
 
@@ -157,7 +157,10 @@ def log_normal(
 
 def bernoulli(generator: Generator, count: int, dtype: np.dtype, p: float = 0.5) -> np.ndarray:
     """1 with probability ``p``, else 0."""
-    return (unit_doubles(generator, count) < p).astype(dtype)
+    result = registered.empty(count, dtype)
+    for place, words in stretches(generator, count, True):
+        result[place] = doubles_of(words) < p
+    return result
 
 
 def bernoulli_of(generator: Generator, probabilities: np.ndarray, dtype: np.dtype) -> np.ndarray:
