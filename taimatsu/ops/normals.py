@@ -53,8 +53,21 @@ def _recorded(generator: Generator, shape: tuple[int, ...], mean: float, std: fl
     storage = recorder.Storage(fill.normal_words(generator, count))
     given = (count + 16,) if count % 16 else (count // 16, 2, 8)
     words = recorder.make_tensor(meta(given, dtypes.uint32), storage)
-    shaped = recorder.make_tensor(meta(shape, dtypes.uint32), storage)
-    return NormalBlocks.apply(words, shaped, float(mean), float(std))
+    # What is carried out at once is of one program, whatever the shape.
+    seen = (count,) if recorder.is_idle() else shape
+    shaped = recorder.make_tensor(meta(seen, dtypes.uint32), storage)
+    return made_at_once(NormalBlocks, words, shaped, float(mean), float(std))
+
+
+def made_at_once(operation: Any, *inputs: Any, **attributes: Any) -> Any:
+    """The result of an operation that makes data. Where nothing is recorded yet it is carried out,
+    in the background: the program that uses the data first is then that of later times.
+    """
+    idle = recorder.is_idle()
+    made = operation.apply(*inputs, **attributes)
+    if idle:
+        recorder.flush()
+    return made
 
 
 @register

@@ -14,16 +14,17 @@ from taimatsu.ir.index import Index
 from taimatsu.ir.meta import Meta, meta
 from taimatsu.ir.stages import Stage, View
 from taimatsu.ops.base import Operation, register
+from taimatsu.ops.normals import made_at_once
 
 
 def spaced(first: float, step: float, last: float, count: int) -> Any:
     """A new tensor of ``count`` float32 numbers; see ``Spaced``."""
-    return Spaced.apply(_shaped(count), first, step, last)
+    return made_at_once(Spaced, _shaped(count), first, step, last)
 
 
 def stepped(start: float, step: float, count: int, kind: Any) -> Any:
     """A new tensor of ``count`` numbers, float32 or float64; see ``Stepped``."""
-    return Stepped.apply(_shaped(count), float(start), float(step), dtype=kind)
+    return made_at_once(Stepped, _shaped(count), float(start), float(step), dtype=kind)
 
 
 def _shaped(count: int) -> Any:

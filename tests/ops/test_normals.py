@@ -123,7 +123,9 @@ def test_stages_are_the_reference(shape: tuple[int, ...]) -> None:
 @compiled_only
 def test_other_sizes_compile_nothing_new() -> None:
     def step(rows: int) -> None:
-        noise = tm.randn(rows, 48)
+        (tm.ones(1) + 1).item()
+        first = tm.randn(rows, 16) + 1  # carried out at once; what follows is recorded
+        noise = tm.randn(rows, 48) + first.mean()
         (tm.randn(rows * 5 + 1).sum() + (noise * 2).sum()).item()
 
     for rows in (20, 21, 22, 23):
@@ -137,3 +139,14 @@ def test_other_sizes_compile_nothing_new() -> None:
     for _ in range(5):
         step(25)
     assert recorder.STATISTICS.states == states
+
+
+@compiled_only
+def test_data_made_first_is_carried_out_at_once_and_noise_is_recorded() -> None:
+    tm.ones(1).item()
+    data = tm.randn(64, 64)
+    assert data._storage.buffer is not None
+    made = data * 2
+    noise = tm.randn(64, 64)
+    assert noise._storage.buffer is None
+    assert ((made + noise) - noise - made).abs().max() < 1e-5
