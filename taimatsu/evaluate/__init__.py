@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from taimatsu.evaluate.statistics import STATISTICS
+from taimatsu.generator import twister
 from taimatsu.ir.graph import Graph
+from taimatsu.runtime import buffers
 
 __all__ = ["STATISTICS", "execute"]
 
@@ -42,3 +44,20 @@ def _imported() -> Callable[..., dict[int, np.ndarray]]:
     if _execute is None:
         raise failed[0]
     return _execute
+
+
+def _twister_blocks(state: np.ndarray, words: np.ndarray) -> np.ndarray | None:
+    from taimatsu.evaluate import draws
+
+    return draws.twister_blocks(state, words)
+
+
+def _shuffled(steps: np.ndarray) -> np.ndarray | None:
+    from taimatsu.evaluate import draws
+
+    return draws.shuffled(steps)
+
+
+twister.registered.twister_blocks = _twister_blocks
+twister.registered.shuffled = _shuffled
+twister.registered.empty = buffers.pool.empty

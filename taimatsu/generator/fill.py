@@ -2,22 +2,25 @@
 
 Every function takes a generator, how many numbers are wanted and their ``np.dtype``, and returns
 a new one-dimensional array. Arguments were checked by the caller. Integers and uniforms are
-PyTorch's bit for bit, normals too on x86-64 with AVX2, but for one rounding in some 10**7.
+PyTorch's bit for bit, normals too where PyTorch has AVX2.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
 from taimatsu.generator.fma import fma
 from taimatsu.generator.normal import box_muller_blocks, by_libm, pairs
-from taimatsu.generator.state import Generator
+from taimatsu.generator.state import Generator, doubled
+from taimatsu.generator.twister import COMPILED_FROM, registered
 
 _DIGITS = {"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53}  # of the significand
 _WIDE_RANGE = 1 << 28  # from here on, random integers take 64 bits each
-_AT_ONCE = 1 << 15  # numbers computed in one stretch, so that its temporaries stay in the cache
+_AT_ONCE = 1 << 13  # words used in one stretch, so that its temporaries stay in the cache
+_DRAWN = 1 << 18  # numbers whose words are drawn together: compiled code does many at a time
 
 
 def digits(dtype: np.dtype) -> int:
@@ -34,16 +37,42 @@ def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def unit_doubles(generator: Generator, count: int) -> np.ndarray:
     """``count`` float64 numbers in [0, 1) with 53 random bits."""
-    words = generator.double_words(count)
-    words &= np.uint64((1 << 53) - 1)
-    return words.astype(np.float64) * 2.0**-53
+    return doubles_of(generator.double_words(count))
 
 
 def unit_floats(generator: Generator, count: int) -> np.ndarray:
     """``count`` float32 numbers in [0, 1) with 24 random bits."""
-    words = generator.words(count).astype(np.uint32)
-    words &= np.uint32((1 << 24) - 1)
-    return words.astype(np.float32) * np.float32(2.0**-24)
+    return units_of(generator.words(count))
+
+
+def doubles_of(words: np.ndarray) -> np.ndarray:
+    """float64 numbers in [0, 1) of the low 53 bits of uint64 words."""
+    units = (words & np.uint64((1 << 53) - 1)).view(np.int64).astype(np.float64)
+    units *= 2.0**-53
+    return units
+
+
+def units_of(words: np.ndarray) -> np.ndarray:
+    """float32 numbers in [0, 1) of the low 24 bits of uint32 words."""
+    # Signed integers become floats faster.
+    units = (words & np.uint32((1 << 24) - 1)).view(np.int32).astype(np.float32)
+    units *= np.float32(2.0**-24)
+    return units
+
+
+def stretches(generator: Generator, count: int, wide: bool) -> Iterator[tuple[slice, np.ndarray]]:
+    """Words for ``count`` numbers (uint64 where ``wide``, else uint32), and which numbers they are
+    for: as many as stay in the cache with what is made of them.
+    """
+    each = 2 if wide else 1
+    with generator.lock():
+        for begin in range(0, count, _DRAWN):
+            drawn = generator.words(each * min(_DRAWN, count - begin))
+            for start in range(0, len(drawn), _AT_ONCE):
+                words = drawn[start : start + _AT_ONCE]
+                first = begin + start // each
+                place = slice(first, first + len(words) // each)
+                yield place, doubled(words) if wide else words
 
 
 def uniform(
@@ -53,16 +82,16 @@ def uniform(
     wide = dtype == np.float64
     compute = np.float64 if wide else np.float32
     low_, high_ = compute(low), compute(high)
-    result = np.empty(count, dtype)
-    with generator.lock():
-        for begin in range(0, count, _AT_ONCE):
-            part = result[begin : begin + _AT_ONCE]
-            unit = (unit_doubles if wide else unit_floats)(generator, len(part))
-            if (low, high) != (0.0, 1.0):
-                unit = fma(unit, high_ - low_, low_)
-            part[:] = unit
-    end = dtype.type(high)
-    result[result == end] = dtype.type(low)  # rounding may reach the end, which is excluded
+    end, begin = dtype.type(high), dtype.type(low)
+    result = registered.empty(count, dtype)
+    for place, words in stretches(generator, count, wide):
+        unit = doubles_of(words) if wide else units_of(words)
+        if (low, high) != (0.0, 1.0):
+            unit = fma(unit, high_ - low_, low_)
+        part = result[place]
+        part[:] = unit
+        if part.max() == end:
+            part[part == end] = begin  # rounding may reach the end, which is excluded
     return result
 
 
@@ -75,7 +104,7 @@ def normal(
     wide = dtype == np.float64
     draw = unit_doubles if wide else unit_floats
     compute = np.float64 if wide else np.float32
-    result = np.empty(count, dtype)
+    result = registered.empty(count, dtype)
     whole = count - count % 16
     with generator.lock():
         for begin in range(0, whole, _AT_ONCE):
@@ -86,6 +115,15 @@ def normal(
         if count != whole:
             result[-16:] = box_muller_blocks(draw(generator, 16), compute(mean), compute(std))
     return result
+
+
+def normal_words(generator: Generator, count: int) -> np.ndarray:
+    """The words that ``normal`` of float32 draws for ``count`` numbers, 16 or more.
+
+    One for each number in blocks of 16; where the last block is not whole, 16 more for the last 16
+    numbers, which are computed anew.
+    """
+    return generator.words(count + 16 if count % 16 else count)
 
 
 def normal_in_pairs(
@@ -119,7 +157,10 @@ def log_normal(
 
 def bernoulli(generator: Generator, count: int, dtype: np.dtype, p: float = 0.5) -> np.ndarray:
     """1 with probability ``p``, else 0."""
-    return (unit_doubles(generator, count) < p).astype(dtype)
+    result = registered.empty(count, dtype)
+    for place, words in stretches(generator, count, True):
+        result[place] = doubles_of(words) < p
+    return result
 
 
 def bernoulli_of(generator: Generator, probabilities: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -164,8 +205,10 @@ def integers(generator: Generator, count: int, dtype: np.dtype) -> np.ndarray:
     else:
         limit = int(np.iinfo(dtype).max) + 1
     wide = dtype in (np.float64, np.int64)
-    words = generator.double_words(count) if wide else generator.words(count)
-    return rounded((words % np.uint64(limit)).astype(np.int64), dtype)
+    result = registered.empty(count, dtype)
+    for place, words in stretches(generator, count, wide):
+        result[place] = rounded(_below(words, limit).astype(np.int64), dtype)
+    return result
 
 
 def integers_between(
@@ -174,24 +217,39 @@ def integers_between(
     """Integers in [low, high), of any dtype; ``high`` at most 2**63, or 2**64 for uint64."""
     extent = high - low
     wide = extent >= _WIDE_RANGE
-    words = generator.double_words(count) if wide else generator.words(count)
-    if extent < 1 << 64:
-        words %= np.uint64(extent)
-    words += np.uint64(low & 0xFFFFFFFFFFFFFFFF)  # wraps around, as two's complement should
-    values = words.view(np.int64)
-    if dtype.itemsize == 2 and dtype.name in _DIGITS:
-        values = values.astype(np.float32)
-    return values.astype(dtype)
+    half = dtype.itemsize == 2 and dtype.name in _DIGITS
+    least = np.uint64(low & 0xFFFFFFFFFFFFFFFF)
+    result = registered.empty(count, dtype)
+    for place, words in stretches(generator, count, wide):
+        drawn = _below(words, extent)
+        if low:
+            drawn = drawn + least  # wraps around, as two's complement should
+        if drawn.dtype == np.uint64:
+            drawn = drawn.view(np.int64)
+        result[place] = drawn.astype(np.float32) if half else drawn
+    return result
+
+
+def _below(words: np.ndarray, limit: int) -> np.ndarray:
+    """Words modulo ``limit``, in their place."""
+    if limit < 1 << 8 * words.itemsize:
+        divisor = words.dtype.type(limit)
+        words -= words // divisor * divisor  # NumPy divides by one number faster than it takes %
+    return words
 
 
 def permutation(generator: Generator, count: int, dtype: np.dtype) -> np.ndarray:
     """The numbers below ``count``, shuffled (Fisher and Yates, from the front)."""
     if count >= 0xFFFFFFFF // 20:
         return _long_permutation(generator, count, dtype)
-    left = np.arange(count, 1, -1, dtype=np.uint64)
-    steps = (generator.words(len(left)) % left).tolist()
+    words = generator.words(max(count - 1, 0))
+    if count >= COMPILED_FROM and registered.shuffled is not None:
+        made = registered.shuffled(words)
+        if made is not None:
+            return rounded(made.astype(np.int64), dtype)
+    words %= np.arange(count, 1, -1, dtype=np.uint32)
     order = list(range(count))
-    for i, step in enumerate(steps):
+    for i, step in enumerate(words.tolist()):
         j = i + step
         order[i], order[j] = order[j], order[i]
     return rounded(np.array(order, np.int64), dtype)

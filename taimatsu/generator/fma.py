@@ -5,12 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 _SPLIT = 134217729.0  # 2**27 + 1: halves a float64 significand
+_REST = np.array(0x1FFFFFFF)  # the digits of a float64 that a float32 has not
+_HALF = np.array(0x10000000)
+
+Number = float | np.floating
 
 
-def fma(a: np.ndarray, b: float | np.floating, c: float | np.floating) -> np.ndarray:
-    """Elementwise ``a * b + c`` rounded once, in the float32 or float64 of ``a``."""
+def fma(a: np.ndarray, b: np.ndarray | Number, c: np.ndarray | Number) -> np.ndarray:
+    """Elementwise ``a * b + c`` rounded once, in the float32 or float64 of ``a``.
+
+    In float64 ``b`` and ``c`` are numbers.
+    """
     if a.dtype == np.float32:
-        return _fma32(a, float(b), float(c))
+        return _fma32(a, b, c)
     if c == 0.0:
         return a * b + 0.0
     if b == 1.0:
@@ -18,16 +25,17 @@ def fma(a: np.ndarray, b: float | np.floating, c: float | np.floating) -> np.nda
     return _fma64(a, float(b), float(c))
 
 
-def _fma32(a: np.ndarray, b: float, c: float) -> np.ndarray:
+def _fma32(a: np.ndarray, b: np.ndarray | Number, c: np.ndarray | Number) -> np.ndarray:
     """The product of two float32 numbers is exact in float64; the sum is rounded there first,
     which matters only where it lands halfway between two float32 numbers.
     """
     product = a.astype(np.float64)
     product *= b
     total = product + c
-    halfway = np.nonzero((total.view(np.int64) & 0x1FFFFFFF) == 0x10000000)
-    if halfway[0].size:
-        total[halfway] = _to_odd(*_two_sum(product[halfway], c))
+    halfway = (total.view(np.int64) & _REST) == _HALF
+    if np.count_nonzero(halfway):  # quicker than any()
+        addends = np.broadcast_to(np.asarray(c, np.float64), a.shape)
+        total[halfway] = _to_odd(*_two_sum(product[halfway], addends[halfway]))
     return total.astype(np.float32)
 
 

@@ -1,8 +1,7 @@
 """Box-Muller transforms with PyTorch's arithmetic.
 
 PyTorch computes float32 normals with the Cephes polynomials (Moshier 1989) for log, sin and cos, in
-vectors with fused multiply-add. A fused step is done here in float64, where the product is exact,
-and rounded to float32: the same number but for a tie in about 2**29.
+vectors with fused multiply-add.
 """
 
 from __future__ import annotations
@@ -14,40 +13,46 @@ import numpy as np
 
 from taimatsu.generator.fma import fma
 
-_TWO_PI = 2 * np.pi
+TWO_PI = 2 * np.pi
 
-_SQRT_HALF = np.float32(0.707106781186547524)
-_LOG = (
+SQRT_HALF = np.float32(0.707106781186547524)
+LOG = (
     7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
     -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
 )  # fmt: skip
-_LOG_2 = (-2.12194440e-4, 0.693359375)  # log(2) as a small and a large part
-_FOUR_OVER_PI = np.float32(1.27323954473516)
-_QUARTER_PI = (-0.78515625, -2.4187564849853515625e-4, -3.77489497744594108e-8)
-_SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
-_COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
+LOG_2 = (-2.12194440e-4, 0.693359375)  # log(2) as a small and a large part
+FOUR_OVER_PI = np.float32(1.27323954473516)
+QUARTER_PI = (-0.78515625, -2.4187564849853515625e-4, -3.77489497744594108e-8)
+SIN = (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)
+COS = (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)
 
 
 def box_muller_blocks(unit: np.ndarray, mean: np.floating, std: np.floating) -> np.ndarray:
     """Normals from uniforms in blocks of 16: number i of a block pairs with number i + 8."""
     blocks = unit.reshape(-1, 2, 8)
-    first = 1 - blocks[:, 0]  # in (0, 1], for the logarithm
     if unit.dtype == np.float32:
-        radius = np.sqrt(np.float32(-2) * _log(first))
-        sine, cosine = _sine_and_cosine(np.float32(_TWO_PI) * blocks[:, 1])
-    else:
-        radius = np.sqrt(-2 * by_libm(math.log, first))
-        angle = _TWO_PI * blocks[:, 1]
-        sine, cosine = by_libm(math.sin, angle), by_libm(math.cos, angle)
+        return _of_singles(blocks, mean, std).reshape(-1)
+    radius = np.sqrt(-2 * by_libm(math.log, 1 - blocks[:, 0]))  # of numbers in (0, 1]
+    angle = TWO_PI * blocks[:, 1]
     result = np.empty_like(blocks)
-    result[:, 0] = fma(radius * cosine, std, mean)
-    result[:, 1] = fma(radius * sine, std, mean)
+    result[:, 0] = fma(radius * by_libm(math.cos, angle), std, mean)
+    result[:, 1] = fma(radius * by_libm(math.sin, angle), std, mean)
     return result.reshape(-1)
+
+
+def _of_singles(blocks: np.ndarray, mean: np.floating, std: np.floating) -> np.ndarray:
+    radius = np.sqrt(np.float32(-2) * _log(1 - blocks[:, 0]))
+    sine, cosine = _sine_and_cosine(np.float32(TWO_PI) * blocks[:, 1])
+    result = np.empty_like(blocks)
+    result[:, 0] = cosine
+    result[:, 1] = sine
+    result *= radius[:, None]
+    return fma(result, std, mean)
 
 
 def pairs(unit: np.ndarray) -> np.ndarray:
     """Normals from float64 uniforms two by two, cosine first."""
-    angle = _TWO_PI * unit[0::2]
+    angle = TWO_PI * unit[0::2]
     radius = np.sqrt(-2.0 * by_libm(math.log1p, -unit[1::2]))
     result = np.empty_like(unit)
     result[0::2] = radius * by_libm(math.cos, angle)
@@ -63,49 +68,37 @@ def by_libm(function: Callable[[float], float], values: np.ndarray) -> np.ndarra
     return results.reshape(values.shape)
 
 
-def _fused(a: np.ndarray, b: np.ndarray | float, c: np.ndarray | float) -> np.ndarray:
-    """a * b + c in float32 without rounding the product."""
-    product = a.astype(np.float64)
-    product *= b
-    product += c
-    return product.astype(np.float32)
-
-
 def _horner(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
-    wide = x.astype(np.float64)
     result = np.full_like(x, coefficients[0])
-    product = np.empty_like(wide)
     for coefficient in coefficients[1:]:
-        np.multiply(result, wide, out=product)
-        product += np.float64(np.float32(coefficient))
-        result[...] = product
+        result = fma(result, x, np.float32(coefficient))
     return result
 
 
 def _log(x: np.ndarray) -> np.ndarray:
     """Natural logarithm of positive float32 numbers (Cephes ``logf``)."""
     fraction, exponent = np.frexp(x)
-    small = fraction < _SQRT_HALF
+    small = fraction < SQRT_HALF
     exponent = (exponent - small).astype(np.float32)
     x = fraction - np.float32(1) + np.where(small, fraction, np.float32(0))
     square = x * x
-    series = _horner(_LOG, x) * x
-    y = _fused(series, square, exponent * np.float32(_LOG_2[0]))
-    y = _fused(square, -0.5, y)
-    return _fused(exponent, _LOG_2[1], x + y)
+    series = _horner(LOG, x) * x
+    y = fma(series, square, exponent * np.float32(LOG_2[0]))
+    y = fma(square, np.float32(-0.5), y)
+    return fma(exponent, np.float32(LOG_2[1]), x + y)
 
 
 def _sine_and_cosine(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of non-negative float32 angles (Cephes ``sinf`` and ``cosf``)."""
-    octant = (x * _FOUR_OVER_PI).astype(np.int32)
+    octant = (x * FOUR_OVER_PI).astype(np.int32)
     octant = (octant + 1) & ~1
     y = octant.astype(np.float32)
-    for part in _QUARTER_PI:
-        x = _fused(y, np.float64(np.float32(part)), x)
+    for part in QUARTER_PI:
+        x = fma(y, np.float32(part), x)
     square = x * x
-    cosine = _horner(_COS, square) * square
-    cosine = _fused(cosine, square, square * np.float32(-0.5)) + np.float32(1)
-    sine = _fused(_horner(_SIN, square) * square, x, x)
+    cosine = _horner(COS, square) * square
+    cosine = fma(cosine, square, square * np.float32(-0.5)) + np.float32(1)
+    sine = fma(_horner(SIN, square) * square, x, x)
     swapped = (octant & 2) != 0
     sine, cosine = np.where(swapped, cosine, sine), np.where(swapped, sine, cosine)
     sine = np.where(octant & 4, -sine, sine)

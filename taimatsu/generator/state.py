@@ -112,7 +112,7 @@ class Generator:
     # -- draws -----------------------------------------------------------------------------
 
     def words(self, count: int) -> np.ndarray:
-        """The next ``count`` 32-bit words, in a uint64 array."""
+        """The next ``count`` 32-bit words (uint32)."""
         with self._lock:
             if count:
                 self._settle()
@@ -121,8 +121,7 @@ class Generator:
 
     def double_words(self, count: int) -> np.ndarray:
         """The next ``count`` 64-bit words (uint64): two draws each, the high half first."""
-        pairs = self.words(2 * count).reshape(count, 2)
-        return pairs[:, 0] << np.uint64(32) | pairs[:, 1]
+        return doubled(self.words(2 * count))
 
     def advance(self, draws: int) -> None:
         """Passes over ``draws`` 32-bit words: counted now, skipped before the next draw."""
@@ -234,6 +233,14 @@ class Generator:
 
     def __repr__(self) -> str:
         return f"<torch._C.Generator object at {id(self):#x}>"
+
+
+def doubled(words: np.ndarray) -> np.ndarray:
+    """Pairs of 32-bit words as 64-bit ones, the high half first."""
+    made = words[0::2].astype(np.uint64)
+    made <<= np.uint64(32)
+    made |= words[1::2]
+    return made
 
 
 def _restored(kind: type[Generator], state: np.ndarray) -> Generator:

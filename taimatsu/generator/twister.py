@@ -9,6 +9,7 @@ one step and g(t) = t**J modulo the characteristic polynomial of T.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,27 @@ _TWIST = 0x9908B0DF
 JUMP_FROM = 1 << 24
 
 
+# From so many words on, and numbers shuffled, compiled code draws them.
+COMPILED_FROM = 1 << 15
+
+
+class Registered:
+    """What layers above give: see ``evaluate.draws``. None: there is no compiled code."""
+
+    twister_blocks: Callable[[np.ndarray, np.ndarray], np.ndarray | None] | None = None
+    shuffled: Callable[[np.ndarray], np.ndarray | None] | None = None
+    empty: Callable[[int, Any], np.ndarray] = staticmethod(np.empty)  # memory used before, maybe
+
+
+registered = Registered()
+
+
 class Twister:
     """The stream that ``init_genrand(seed)`` of the reference implementation starts."""
 
     def __init__(self, seed: int) -> None:
         self._bits: Any = np.random.MT19937()
+        self._integers: Any = np.random.Generator(self._bits).integers
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
@@ -34,8 +51,28 @@ class Twister:
         self._bits.state = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)
 
     def words(self, count: int) -> np.ndarray:
-        """The next ``count`` words, in a uint64 array."""
-        return self._bits.random_raw(count)
+        """The next ``count`` words (uint32)."""
+        if count >= COMPILED_FROM and registered.twister_blocks is not None:
+            return self._compiled_words(count, registered.twister_blocks)
+        return self._words(count)
+
+    def _words(self, count: int) -> np.ndarray:
+        # Of the whole range each integer is one word as it is.
+        return self._integers(0, 1 << 32, count, np.uint32)
+
+    def _compiled_words(self, count: int, compiled: Callable) -> np.ndarray:
+        """What is left of this block, whole blocks, and the begin of the next one."""
+        state, position = self.state()
+        words = registered.empty(count, np.uint32)
+        begin = WORDS - position
+        end = begin + (count - begin) // WORDS * WORDS
+        after = compiled(state, words[begin:end])
+        if after is None:
+            return self._words(count)
+        words[:begin] = self._words(begin)
+        self.set_state(after, WORDS)
+        words[end:] = self._words(count - end)
+        return words
 
     def skip(self, count: int) -> None:
         """Goes on as if ``count`` words had been drawn."""

@@ -228,6 +228,9 @@ class Builder:
     def fma(self, x: Expression, y: Expression, z: Expression) -> Expression:
         return ex.fma(x, y, z)
 
+    def fused(self, x: Expression, y: Expression, z: Expression) -> Expression:
+        return ex.fused(x, y, z)
+
     def abs(self, x: Expression) -> Expression:
         return ex.unary("abs", x)
 

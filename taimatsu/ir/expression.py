@@ -36,6 +36,7 @@ OPERATIONS: dict[str, int] = {
     "min": 2,  # nan where either is nan
     "max": 2,
     "fma": 3,  # a * b + c
+    "fused": 3,  # of float32: a * b + c rounded once on every target
     "eq": 2,
     "ne": 2,  # true for nan
     "lt": 2,
@@ -236,6 +237,11 @@ def select(condition: Expression, x: Any, y: Any) -> Expression:
 def fma(a: Expression, b: Expression, c: Expression) -> Expression:
     """``a * b + c``, rounded once where the target can."""
     return Expression("fma", (a, b, c), c.dtype)
+
+
+def fused(a: Expression, b: Expression, c: Expression) -> Expression:
+    """``a * b + c`` of float32, rounded once everywhere: slow where the target has no ``fma``."""
+    return Expression("fused", (a, b, c), c.dtype)
 
 
 def across(op: str, x: Expression) -> Expression:

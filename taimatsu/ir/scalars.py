@@ -154,6 +154,8 @@ def _truncated(value: Value, bits: int) -> int:
 
 
 def _float_result(op: str, dtype: str, values: list[Value], fused: bool) -> Value:
+    if op == "fused":
+        return rounded(_fma(values[0], values[1], values[2], True), dtype)
     if op == "fma":
         return rounded(_fma(values[0], values[1], values[2], fused), dtype)
     exact = _OF_FLOATS.get(op)

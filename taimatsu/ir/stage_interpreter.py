@@ -386,6 +386,19 @@ def _exactly(function: Callable[[float], float]) -> Callable[[Any], Any]:
     return apply
 
 
+def _fused(x: Any, y: Any, z: Any) -> Any:
+    """float32 by way of float64: the product is exact there, and the sum rounded to odd, so that
+    rounding it again is the only rounding (Boldo and Melquiond 2008).
+    """
+    product = x.astype(np.float64) * y
+    total = product + z
+    part = total - product
+    rest = (product - (total - part)) + (z - part)
+    toward = np.nextafter(total, np.copysign(np.inf, rest))
+    inexact = np.isfinite(rest) & (rest != 0) & (total.view(np.int64) & 1 == 0)
+    return np.where(inexact, toward, total).astype(np.float32)
+
+
 _RULES: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": lambda x, y: np.logical_xor(x, y) if x.dtype == bool else np.subtract(x, y),
@@ -399,6 +412,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "min": np.minimum,
     "max": np.maximum,
     "fma": lambda x, y, z: x * y + z,
+    "fused": _fused,
     "eq": np.equal,
     "ne": np.not_equal,
     "lt": np.less,

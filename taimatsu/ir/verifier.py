@@ -45,6 +45,7 @@ _TAKES: dict[str, frozenset[str]] = {
     **dict.fromkeys(("neg", "abs", "pow"), FLOATS | INTEGERS),
     **dict.fromkeys(("and", "or", "xor", "not"), INTEGERS | {"bool"}),
     "mulhi": UNSIGNED,
+    "fused": frozenset({"float32"}),
 }
 
 

@@ -21,6 +21,7 @@ from taimatsu.ir.meta import Meta, meta
 from taimatsu.ir.stages import Stage, View
 from taimatsu.ops.base import Operation, composite, register
 from taimatsu.ops.filling import zeros_of
+from taimatsu.ops.normals import FEWEST, recorded_normals
 from taimatsu.shapes import contiguous_strides, elementwise_strides
 
 registered.to_tensor = recorder.constant
@@ -131,12 +132,31 @@ def draw_floating(
     return how(generator, described.numel, dtype.numpy)
 
 
-def normal_fill(described: Meta, mean: float = 0.0, std: float = 1.0) -> Fill:
-    """How PyTorch fills such a tensor with normals: only contiguous memory in blocks."""
+def normals(
+    name: str,
+    generator: Any,
+    described: Meta,
+    mean: float = 0.0,
+    std: float = 1.0,
+    in_blocks: bool | None = None,
+) -> Any:
+    """A new tensor of normals as PyTorch fills such a one: in blocks where it is contiguous, unless
+    ``in_blocks`` says.
+    """
+    source = generator_of(name, generator)
+    if in_blocks is None:
+        in_blocks = described.contiguous
+    if in_blocks and described.dtype is dtypes.float32 and described.numel >= FEWEST:
+        return recorded_normals(source, described, mean, std)
     if described.dtype.is_complex:
         std = std / math.sqrt(2)  # of the real and of the imaginary part
-    how = fill.normal if described.contiguous else fill.normal_in_pairs
-    return lambda generator, count, dtype: how(generator, count, dtype, mean, std)
+    how = fill.normal if in_blocks else fill.normal_in_pairs
+
+    def numbers(generator: Generator, count: int, dtype: np.dtype) -> np.ndarray:
+        return how(generator, count, dtype, mean, std)
+
+    made = draw_floating(name, "normal_kernel_cpu", numbers, source, described)
+    return tensor_of(made, described)
 
 
 @composite(methods=())
@@ -178,8 +198,7 @@ def randn(
     extents = size_of("randn", size, shape.pop("size", None))
     check_device("randn", device)
     kind = dtype_of(dtype, out)
-    how = normal_fill(meta(extents, kind))
-    made = drawn("randn", "normal_kernel_cpu", how, extents, kind, generator)
+    made = normals("randn", generator, meta(extents, kind))
     return finished("randn", made, requires_grad, out)
 
 
@@ -356,9 +375,7 @@ def randn_like(
 ) -> Any:
     """``randn`` with the size, dtype and layout of ``input``."""
     made = described_like("randn_like", input, dtype, device, memory_format)
-    source = generator_of("randn_like", generator)
-    values = draw_floating("randn_like", "normal_kernel_cpu", normal_fill(made), source, made)
-    return finished("randn_like", tensor_of(values, made), requires_grad, None)
+    return finished("randn_like", normals("randn_like", generator, made), requires_grad, None)
 
 
 @composite(methods=())
@@ -412,8 +429,13 @@ def memory_of(target: Any) -> Meta:
 
 def refill(name: str, target: Any, draw: Callable[[], np.ndarray]) -> Any:
     """Writes what ``draw`` gives, in the order of the target's memory, over the target."""
+    return refill_with(name, target, lambda: tensor_of(draw(), memory_of(target)))
+
+
+def refill_with(name: str, target: Any, make: Callable[[], Any]) -> Any:
+    """Writes the tensor that ``make`` gives over the target."""
     target._refuse_write(name.removesuffix("_"))
-    source = tensor_of(draw(), memory_of(target))
+    source = make()
     if recorder.local.mode == recorder.GRAD and target._requires_grad:
         source = Refill.apply(target, source)
     recorder.write(target, source, name.removesuffix("_"))
@@ -461,8 +483,12 @@ def _no_more(name: str, named: dict) -> None:
 def normal_(input: Any, mean: float = 0, std: float = 1, *, generator: Any = None) -> Any:
     """Fills with normal numbers of this mean and standard deviation."""
     check_std("normal_", std)
-    how = normal_fill(input._meta, mean, std)
-    return refill_floating("normal_", "normal_kernel_cpu", how, input, generator)
+    described, in_blocks = memory_of(input), input._meta.contiguous
+
+    def make() -> Any:
+        return normals("normal_", generator, described, mean, std, in_blocks)
+
+    return refill_with("normal_", input, make)
 
 
 def check_std(name: str, std: float) -> None:

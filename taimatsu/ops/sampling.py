@@ -15,13 +15,12 @@ from taimatsu.ops.random import (
     Refill,
     check_device,
     check_std,
-    drawn,
     dtype_of,
     error,
     finished,
     generator_of,
     memory_of,
-    normal_fill,
+    normals,
     refill,
     size_of,
 )
@@ -63,8 +62,7 @@ def normal(
         check_std("normal", std)
         extents = size_of("normal", (), size)
         kind = dtype_of(dtype, out)
-        how = normal_fill(meta(extents, kind), mean, std)
-        made = drawn("normal", "normal_kernel_cpu", how, extents, kind, generator)
+        made = normals("normal", generator, meta(extents, kind), mean, std)
         return finished("normal", made, requires_grad, out)
     if std_given:
         _check_std_values(std)
@@ -87,8 +85,7 @@ def _normal_of(mean: Any, std: Any, mean_given: bool, std_given: bool, generator
     shapes = [x._meta.shape for x in (mean, std) if isinstance(x, recorder.TensorBase)]
     shape = tuple(broadcast_shapes(*shapes))
     kind = first._meta.dtype
-    how = normal_fill(meta(shape, kind), 0.0, 1.0 if std_given else std)
-    made = drawn("normal", "normal_kernel_cpu", how, shape, kind, generator)
+    made = normals("normal", generator, meta(shape, kind), 0.0, 1.0 if std_given else std)
     if std_given:
         made = (made * std.detach()).to(kind)
     made = (made + (mean.detach() if mean_given else mean)).to(kind)

@@ -402,6 +402,12 @@ def flush() -> None:
         recording.run(background=True)
 
 
+def is_idle() -> bool:
+    """Whether this thread has recorded nothing that is still to be carried out."""
+    recording = local.recording
+    return recording is None or recording.done or recording.state.depth == 0
+
+
 def set_mode(mode: int) -> None:
     """Sets the thread's grad mode (NO_GRAD, GRAD or INFERENCE)."""
     local.mode = mode

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from codegen_kernels import TARGETS, emitted, run
 
+from taimatsu.generator.fma import fma as generator_fma
 from taimatsu.ir import expression as ex
+from taimatsu.ir import stage_interpreter
 from taimatsu.ir.expression import Expression, load
 from taimatsu.ir.index import Var, index
 from taimatsu.ir.loops import Buffer, Kernel, Loop, Store
@@ -373,6 +375,23 @@ def test_fma(dtype, target, width):
     values = fused(a, b, c) if target.fma else a * b + c
     expected = computed_with(stored(values, dtype), dtype)
     assert_same("fma", computed_with(got["fma"], dtype), expected, operands)
+
+
+@every_machine
+@np.errstate(all="ignore")
+def test_fused_rounds_once_on_every_machine(target, width):
+    x = np.float32(1 + 2**-23)
+    halfway = [(x, np.float32(1.5), np.float32(s * 2.0**e)) for s in (1, -1) for e in (-60, -140)]
+    sides = zip(*halfway, *[(-a, b, c) for a, b, c in halfway], strict=True)
+    inputs = [
+        np.concatenate([of_all, np.array(of_some, np.float32)])
+        for of_all, of_some in zip(triples("float32"), sides, strict=True)
+    ]
+    got = results({"fused": written("fused")}, [("float32", x) for x in inputs], width, target)
+    expected = fused(*inputs)
+    assert_same("fused", got["fused"], expected, inputs)
+    assert_same("stages", stage_interpreter._RULES["fused"](*inputs), expected, inputs)
+    assert_same("generator", generator_fma(*inputs), expected, inputs)
 
 
 @every_machine

@@ -168,6 +168,7 @@ def test_fma_where_rounding_twice_would_show() -> None:
     assert float(exact) == float(values[0]) * float(values[1])  # float64 loses what decides
     made = scalars.apply("fma", "float32", "float32", values, True)
     assert made == np.float32(1.5 + 2**-22)
+    assert scalars.apply("fused", "float32", "float32", values, False) == made
     zero = np.float32(0.0)
     assert math.copysign(1, scalars.apply("fma", "float32", "float32", [zero, -x, -zero], True)) < 0
     assert math.copysign(1, scalars.apply("fma", "float32", "float32", [x, x, -x * x], True)) > 0
@@ -266,5 +267,5 @@ def test_across_combines_halves() -> None:
 def test_every_operation_has_a_rule() -> None:
     leaves = {"constant", "number", "index", "load", "across"}
     known = {*scalars._OF_FLOATS, *scalars._OF_INTEGERS, *scalars._FUNCTIONS, *scalars._COMPARED}
-    assert set(OPERATIONS) - leaves <= known | {"fma", "cast", "bitcast", "select"}
+    assert set(OPERATIONS) - leaves <= known | {"fma", "fused", "cast", "bitcast", "select"}
     assert frozenset({"float16", "bfloat16", "float32", "float64"}) == FLOATS

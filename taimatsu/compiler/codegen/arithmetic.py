@@ -36,6 +36,8 @@ def floats(writer: Writer, target: Target, operation: str, values: list[Value]) 
             return writer.intrinsic("fma", values)
         product = writer.binary("fmul", values[0], values[1])
         return writer.binary("fadd", product, values[2])
+    if operation == "fused":
+        return writer.intrinsic("fma", values) if target.fma else _fused(writer, values)
     if operation == "neg":
         (x,) = values
         return writer.pure(f"fneg {x.type} {x.name}", x.kind, x.width, x)
@@ -46,6 +48,30 @@ def floats(writer: Writer, target: Target, operation: str, values: list[Value]) 
     if operation in ("min", "max"):
         return _float_extreme(writer, target, operation, *values)
     raise ValueError(f"[codegen] floats have no operation {operation}")
+
+
+def _fused(writer: Writer, values: list[Value]) -> Value:
+    """A float32 multiply-add with one rounding, from float64 arithmetic.
+
+    The product is exact there. The sum is rounded to odd (where it is not exact its last bit is
+    set), so that rounding it to float32 is as if it were exact (Boldo and Melquiond 2008).
+    """
+    a, b, c = [writer.convert("fpext", v, "double") for v in writer.together(values)]
+    product = writer.binary("fmul", a, b)
+    total = writer.binary("fadd", product, c)
+    part = writer.binary("fsub", total, product)
+    kept = writer.binary("fsub", product, writer.binary("fsub", total, part))
+    rest = writer.binary("fadd", kept, writer.binary("fsub", c, part))
+    zero, unit = writer.constant(0, "i64"), writer.constant(1, "i64")
+    bits = writer.convert("bitcast", total, "i64")
+    signs = writer.binary("xor", bits, writer.convert("bitcast", rest, "i64"))
+    # Towards the rest: away from zero where it has the sum's sign, else towards zero.
+    side = writer.binary("or", writer.binary("ashr", signs, writer.constant(63, "i64")), unit)
+    even = writer.binary("icmp eq", writer.binary("and", bits, unit), zero, "i1")
+    inexact = writer.binary("fcmp one", rest, writer.constant(0.0, "double"), "i1")
+    chosen = writer.binary("and", inexact, even)
+    odd = writer.select(chosen, writer.binary("add", bits, side), bits)
+    return writer.convert("fptrunc", writer.convert("bitcast", odd, "double"), "float")
 
 
 def _float_extreme(writer: Writer, target: Target, operation: str, a: Value, b: Value) -> Value:

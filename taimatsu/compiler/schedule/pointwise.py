@@ -63,8 +63,17 @@ def schedule(nest: Nest, target: Target) -> list[Launch]:
     across = _read_across(axes, found)
     if across is not None:
         return [frame.launch(_tiled(frame, axes, across, width, work), flops)]
+    width = _fitting(axes.loops[-1].extent, width)
     chunks = chunked(axes.loops, work, 4 * width)
     return [frame.launch(_rows(frame, axes, chunks, width, costs), flops)]
+
+
+def _fitting(extent: Index, width: int) -> int:
+    """Lanes for a loop: fewer where it is known to leave half of them, or more, idle."""
+    if not extent.terms:
+        while 0 < extent.constant <= width // 2:
+            width //= 2
+    return width
 
 
 def work_of(found: list[Access], costs: float) -> float:
