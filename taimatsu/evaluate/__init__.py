@@ -58,6 +58,22 @@ def _shuffled(steps: np.ndarray) -> np.ndarray | None:
     return draws.shuffled(steps)
 
 
+MANY_DRAWS = 16  # from so many on, a kernel for small ones pays
+
+_drawn = 0
+
+
+def _normals(units: np.ndarray, mean: Any, std: Any) -> np.ndarray | None:
+    global _drawn
+    _drawn += 1
+    if _drawn < MANY_DRAWS or _execute is None:
+        return None
+    from taimatsu.evaluate import draws
+
+    return draws.normals(units, mean, std)
+
+
+twister.registered.normals = _normals
 twister.registered.twister_blocks = _twister_blocks
 twister.registered.shuffled = _shuffled
 twister.registered.empty = buffers.pool.empty

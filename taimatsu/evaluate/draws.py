@@ -17,7 +17,9 @@ from taimatsu.compiler import objects
 from taimatsu.compiler.service import CompileError
 from taimatsu.config import config
 from taimatsu.evaluate import compiled
+from taimatsu.generator import twister
 from taimatsu.ir import expression as ex
+from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression, binary, constant, index_value, load
 from taimatsu.ir.index import Index, Minimum, Symbol, Var, ceil_div, index
 from taimatsu.ir.loops import Allocate, Buffer, Kernel, Loop, Statement, Store
@@ -57,6 +59,19 @@ def shuffled(steps: np.ndarray) -> np.ndarray | None:
     order = np.arange(len(steps) + 1, dtype=np.uint32)
     _call(function, [steps, order], [len(steps)])
     return order
+
+
+def normals(units: np.ndarray, mean: float, std: float) -> np.ndarray | None:
+    """Normals of float32 numbers in [0, 1), of shape (blocks, 2, 8), by Box and Muller."""
+    if _unusable():
+        return None
+    function = _function(_box_muller)
+    if function is None:
+        return None
+    result = np.empty_like(units)
+    numbers = np.array([mean, std], np.float32)
+    _call(function, [np.ascontiguousarray(units), numbers, result], [len(units)])
+    return result
 
 
 def _unusable() -> bool:
@@ -161,3 +176,26 @@ def _shuffle(target: Target) -> Kernel:
     ]
     loop = Loop(i, "serial", [Allocate(other, [Allocate(held, body)])])
     return Kernel("shuffle", [steps, order], [count], [], [Loop(once, "parallel", [loop])])
+
+
+# -- normals -----------------------------------------------------------------------------------
+
+
+def _box_muller(target: Target) -> Kernel:
+    """A block of 16 at a time; its halves take the same pairs."""
+    blocks = Symbol("blocks")
+    units = Buffer("units", "float32", (index(blocks) * 16,))
+    numbers = Buffer("numbers", "float32", (2,))
+    result = Buffer("result", "float32", (index(blocks) * 16,))
+    once, block, place = Var("c", 1), Var("b", index(blocks)), Var("i", 16)
+    pair = index(block) * 16 + index(place) % 8
+    b = Builder()
+    rule = twister.registered.normal_rule
+    assert rule is not None
+    half = index_value(index(place) // 8)
+    value = rule(b, load(units, (pair,)), load(units, (pair + 8,)), half)
+    value = b.fused(value, load(numbers, (1,)), load(numbers, (0,)))
+    store = Store(result, (index(block) * 16 + place,), value)
+    inner = Loop(place, "vector", [store], target.lanes(4))
+    loop = Loop(once, "parallel", [Loop(block, "serial", [inner])])
+    return Kernel("box_muller", [units, numbers, result], [blocks], [], [loop])

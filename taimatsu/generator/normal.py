@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from taimatsu.generator import twister
 from taimatsu.generator.fma import fma
 
 TWO_PI = 2 * np.pi
@@ -41,6 +42,10 @@ def box_muller_blocks(unit: np.ndarray, mean: np.floating, std: np.floating) -> 
 
 
 def _of_singles(blocks: np.ndarray, mean: np.floating, std: np.floating) -> np.ndarray:
+    if twister.registered.normals is not None:
+        made = twister.registered.normals(blocks, mean, std)
+        if made is not None:
+            return made
     radius = np.sqrt(np.float32(-2) * _log(1 - blocks[:, 0]))
     sine, cosine = _sine_and_cosine(np.float32(TWO_PI) * blocks[:, 1])
     result = np.empty_like(blocks)

@@ -32,6 +32,8 @@ class Registered:
 
     twister_blocks: Callable[[np.ndarray, np.ndarray], np.ndarray | None] | None = None
     shuffled: Callable[[np.ndarray], np.ndarray | None] | None = None
+    normals: Callable[[np.ndarray, Any, Any], np.ndarray | None] | None = None
+    normal_rule: Callable[..., Any] | None = None  # what one is computed from, as an expression
     empty: Callable[[int, Any], np.ndarray] = staticmethod(np.empty)  # memory used before, maybe
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from taimatsu import dtypes, recorder
-from taimatsu.generator import Generator, fill
+from taimatsu.generator import Generator, fill, twister
 from taimatsu.generator import normal as boxes
 from taimatsu.ir.builder import Builder
 from taimatsu.ir.expression import Expression
@@ -128,8 +128,15 @@ class NormalBlocks(Operation):
 
 def _normal(b: Builder, first: Expression, second: Expression, half: Expression) -> Expression:
     """The standard normal of two words: in half 0 with the cosine, in half 1 with the sine."""
-    radius = b.sqrt(_log(b, 1 - _unit(b, first)) * -2)
-    angle = _unit(b, second) * float(np.float32(boxes.TWO_PI))
+    return normal_of_units(b, _unit(b, first), _unit(b, second), half)
+
+
+def normal_of_units(
+    b: Builder, first: Expression, second: Expression, half: Expression
+) -> Expression:
+    """The same of numbers in [0, 1)."""
+    radius = b.sqrt(_log(b, 1 - first) * -2)
+    angle = second * float(np.float32(boxes.TWO_PI))
     return radius * _sine(b, angle, 1 - b.cast(half, "int32"))
 
 
@@ -173,3 +180,6 @@ def _sine(b: Builder, x: Expression, quarters: Expression) -> Expression:
     octant = octant + quarters * 2
     made = b.where((octant & 2).ne(0), cosine, sine)
     return b.where((octant & 4).ne(0), -made, made)
+
+
+twister.registered.normal_rule = normal_of_units

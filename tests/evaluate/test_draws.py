@@ -12,6 +12,7 @@ import taimatsu as tm
 from taimatsu.config import config
 from taimatsu.evaluate import draws
 from taimatsu.generator import Generator, fill, twister
+from taimatsu.generator.normal import box_muller_blocks
 from taimatsu.ir.verifier import verify
 
 compiled_only = pytest.mark.skipif(config.eager, reason="nothing is compiled")
@@ -104,3 +105,31 @@ def test_kernels_are_well_formed() -> None:
     for target in TARGETS.values():
         for make in (draws._twister, draws._shuffle):
             verify(make(target))
+
+
+@compiled_only
+@pytest.mark.parametrize("blocks", [1, 3, 200])
+def test_small_normals_are_the_references(
+    blocks: int, on_target: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = (np.arange(blocks * 16) * 7919 % (1 << 24)).astype(np.float32) * np.float32(2.0**-24)
+    numbers = np.float32(0.3), np.float32(1.7)
+    made = draws.normals(units.reshape(-1, 2, 8), *numbers)
+    assert made is not None
+    monkeypatch.setattr(twister.registered, "normals", None)
+    wanted = box_muller_blocks(units, *numbers)
+    assert (made.reshape(-1).view(np.int32) == wanted.view(np.int32)).all()
+
+
+@compiled_only
+def test_many_small_draws_are_what_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    tm.randn(5000).numpy()  # code is there
+    asked = []
+    real = draws.normals
+    monkeypatch.setattr(draws, "normals", lambda *given: asked.append(1) or real(*given))
+    made = []
+    for _ in range(20):
+        tm.manual_seed(5)
+        made.append(tm.randn(40).numpy())
+    assert asked
+    assert all((x == made[0]).all() for x in made)
