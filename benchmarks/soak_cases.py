@@ -38,6 +38,7 @@ def draw(rng: random.Random, fresh: bool = False) -> Case:
         "rnn": (rng.randint(1, 6), rng.choice([3, 8]), rng.choice([4, 5])),
         "attention": (rng.randint(1, 9 if not fresh else 40), rng.choice([1, 2]), 4),
         "hot": (rng.choice([128, 160]),),
+        "episodes": (rng.choice([3, 4]), rng.choice([8, 16]), rng.randint(4, 30)),
     }[kind]
     dtype = rng.choice(["float32", "float32", "float64"])
     return Case(kind, dtype, rng.randrange(1000), (batch, *others))
@@ -186,12 +187,33 @@ def hot(torch: Any, case: Case) -> list:
     return [np.array(sums), x.numpy().copy(), *(h.numpy().copy() for h in held)]
 
 
+def episodes(torch: Any, case: Case) -> list:
+    """A policy's gradient over episodes of several lengths, each step of which reads a number."""
+    make, F = Maker(torch, case), torch.nn.functional
+    _, inputs, width, longest = case.sizes
+    first, second = make.weight(inputs, width), make.weight(width, 3)
+    optimizer = torch.optim.SGD([first, second], lr=0.02, momentum=0.5)
+    read = []
+    for length in (longest, longest // 2 + 1, longest // 3 + 1):
+        logs = []
+        for action in make.rng.integers(0, 3, length).tolist():
+            chances = F.softmax(torch.tanh(make.data(1, inputs) @ first) @ second, 1)
+            read.append(chances[0, 0].item())
+            logs.append(torch.log(chances[0, action]))
+        loss = -(torch.stack(logs) * make.data(length)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return [np.array(read), first.detach().numpy().copy(), second.detach().numpy().copy()]
+
+
 KINDS: dict[str, Callable[[Any, Case], list]] = {
     "cnn": cnn,
     "mlp": mlp,
     "rnn": rnn,
     "attention": attention,
     "hot": hot,
+    "episodes": episodes,
 }
 
 

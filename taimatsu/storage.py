@@ -55,6 +55,25 @@ def take_off(launch: Any, buffers: dict[int, Any], written: frozenset[int]) -> N
         IN_FLIGHT.launch = launch
 
 
+class _Postponed(threading.local):
+    interrupt = False  # Ctrl-C that this thread has yet to answer
+
+
+_postponed = _Postponed()
+
+
+def postpone_interrupt() -> None:
+    """Notes Ctrl-C that came while a program was carried out: it must not count as undone."""
+    _postponed.interrupt = True
+
+
+def answer_interrupt() -> None:
+    """Raises the KeyboardInterrupt that was put off, if any."""
+    if _postponed.interrupt:
+        _postponed.interrupt = False
+        raise KeyboardInterrupt
+
+
 class Storage:
     """A flat buffer shared by a tensor and its views.
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from taimatsu.compiler.repeats import Piece, cut, loops
 from taimatsu.ir.graph import Graph
+from taimatsu.storage import finish
 
 LENGTHS = 2  # numbers of steps that programs of a loop are compiled for as they are
 KEPT = 256  # loops that are remembered
@@ -43,7 +44,22 @@ class Pieces:
                     value = bases[value]
                 entering[slot] = value
         self._entering = tuple(entering.items())
-        self._written = [slot for slot in graph.outputs if slot in graph.given]
+        self._written = {slot for slot in graph.outputs if slot in graph.given}
+        self._early = self._written_early(dict(zip(entering.values(), entering, strict=True)))
+
+    def _written_early(self, lies: dict[int, int]) -> set[int]:
+        """The slots with memory that pieces before the last one write; ``lies`` says which slots
+        values lie in at first.
+        """
+        found: set[int] = set()
+        for piece in self.pieces[:-1]:
+            own = {slot: lies[value] for slot, value in piece.reads if value in lies}
+            for slot, value in piece.makes:
+                if slot in own:
+                    if value not in lies:
+                        found.add(own[slot])
+                    lies[value] = own[slot]
+        return found
 
     def fits(self, items: Sequence[Any]) -> bool:
         """Each piece sees to its numbers itself."""
@@ -54,9 +70,10 @@ class Pieces:
     ) -> dict[int, np.ndarray]:
         """Carries the pieces out, one after the other; see ``evaluate.execute``.
 
-        If one fails, all buffers are as before.
+        If one fails, or is interrupted, all buffers are as before.
         """
-        saved = [(buffers[slot], buffers[slot].copy()) for slot in self._written if self._may_fail]
+        written = self._written if self._may_fail else self._early
+        saved = [(buffers[slot], buffers[slot].copy()) for slot in written]
         there = {value: buffers[slot] for slot, value in self._entering}
         try:
             for piece in self.pieces:
@@ -67,6 +84,7 @@ class Pieces:
                 for value in piece.last:
                     there.pop(value, None)
         except BaseException:
+            finish()
             for target, content in saved:
                 target[...] = content
             raise

@@ -34,7 +34,7 @@ from taimatsu.recorder.number import plain
 from taimatsu.runtime import threads
 from taimatsu.runtime.buffers import ALIGNMENT, Mapping, class_size
 from taimatsu.runtime.buffers import pool as memory_pool
-from taimatsu.storage import OWN_MEMORY, finish, take_off, window
+from taimatsu.storage import OWN_MEMORY, finish, postpone_interrupt, take_off, window
 
 OWN_MEMORY.add(Mapping)
 
@@ -417,13 +417,13 @@ class Bound:
             if config.profile:
                 self._carry_out_timed(segment, where)
             else:
-                threads.current_pool().run(segment[0], where)
+                _launch(segment[0], where)
 
     def _carry_out_timed(self, segment: Segment, where: int) -> None:
         program, calls, phases = segment
         for call, phase in zip(calls, phases, strict=True):
             begin = time.perf_counter()
-            threads.current_pool().run(threads.Program([phase], program.owners), where)
+            _launch(threads.Program([phase], program.owners), where)
             seconds = time.perf_counter() - begin
             PROFILE.note(self, call, seconds, self.size(call.flops), self.size(call.bytes))
 
@@ -482,6 +482,14 @@ class Bound:
         if arena is None:
             return np.empty(0, kind)
         return arena[begin : begin + size].view(kind)
+
+
+def _launch(program: threads.Program, where: int) -> None:
+    """Carries phases out. Ctrl-C meanwhile is answered when the whole recording is done."""
+    try:
+        threads.current_pool().run(program, where)
+    except threads.Interrupted:
+        postpone_interrupt()
 
 
 def _allocated(size: int, count: int, kind: np.dtype) -> np.ndarray:

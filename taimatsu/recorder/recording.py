@@ -29,6 +29,7 @@ from taimatsu.recorder.tape import CLOSED, LOCK, RUNNING, Tape, kept_slots, save
 from taimatsu.storage import (
     SNAPSHOT_LIMIT,
     Storage,
+    answer_interrupt,
     finish,
     finish_writing,
     is_exposed,
@@ -218,6 +219,7 @@ class Recording:
         finally:
             RUNNING.discard(self)
             self.lock.release()
+        answer_interrupt()
         if STATISTICS.live > state_module.TRIE_LIMIT:
             with LOCK:
                 forget(_roots.values(), state_module.TRIE_LIMIT)

@@ -36,6 +36,13 @@ _SLOT = 3  # the word of a launch that says in which slot it runs; -1: in none
 _I64, _PTR = ctypes.c_int64, ctypes.c_void_p
 
 
+_NOT_DONE = -1  # the first word of a report before a program has ended
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C came while a program ran, which was carried out to its end all the same."""
+
+
 class KernelError(RuntimeError):
     """A kernel returned a code other than 0.
 
@@ -176,18 +183,28 @@ class Pool:
         Raises:
             KernelError: a kernel returned an error. The chunks of its phase that were under way
                 are done, no later ones.
+            Interrupted: Ctrl-C came meanwhile; the program was carried out.
         """
         if self._needs_workers and program.is_shared:
             self._start_workers()
         reports = _reports
-        if self._is_alone or not program.is_shared:
-            code = self.dispatch.run_alone(program.address, program.count, block, reports.address)
-        else:
-            code = self.dispatch.run(
-                self._address, program.address, program.count, block, reports.address
-            )
+        words = reports.words
+        words[0] = _NOT_DONE
+        try:
+            if self._is_alone or not program.is_shared:
+                code = self.dispatch.run_alone(
+                    program.address, program.count, block, reports.address
+                )
+            else:
+                code = self.dispatch.run(
+                    self._address, program.address, program.count, block, reports.address
+                )
+        except KeyboardInterrupt:
+            if words[0]:  # it was not begun, or failed
+                raise
+            raise Interrupted from None
         if code:
-            raise program.error(reports.words)
+            raise program.error(words)
 
     def start(self, program: Program, block: int, owner: Any = None) -> Launch:
         """Has the workers carry out a program; returns at once.

@@ -161,6 +161,43 @@ def test_a_failing_piece_leaves_memory_as_it_was(short: None, cuts: list[Graph])
     np.testing.assert_array_equal(weight.numpy(), kept)
 
 
+def test_an_interrupted_program_can_run_again(short: None, cuts: list[Graph]) -> None:
+    running, x = torch.ones(5), torch.arange(5.0)
+    running.numpy()
+
+    def steps() -> None:
+        for t in range(24):
+            running.mul_(0.9).add_(x * t)
+
+    wanted = running.clone()
+    for t in range(24):
+        wanted = wanted * 0.9 + x * t
+    wanted = wanted.numpy().copy()
+    steps()
+    real, calls = pieces.Pieces.run, []
+
+    def interrupted(self: Any, *given: Any) -> Any:
+        execute = self.execute
+
+        def one(*piece: Any) -> Any:
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return execute(*piece)
+
+        self.execute = one
+        return real(self, *given)
+
+    pieces.Pieces.run = interrupted  # type: ignore[method-assign]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            running.numpy()
+    finally:
+        pieces.Pieces.run = real  # type: ignore[method-assign]
+    assert len(calls) == 3
+    np.testing.assert_allclose(running.numpy(), wanted, rtol=1e-5)
+
+
 def test_what_does_not_repeat_is_no_loop() -> None:
     found = recorded(lambda: (torch.randn(5).exp() + 1).sum().item())
     assert found

@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -215,6 +217,25 @@ def test_an_interrupted_recording_can_run_again(monkeypatch: pytest.MonkeyPatch)
     assert x.tolist() == [1.0, 2.0, 3.0, 4.0]
     assert view.tolist() == [2.0, 3.0, 4.0]
     assert z.tolist() == [1.0, 4.0, 7.0, 10.0]
+
+
+@needs_pending
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_in_a_program_that_writes_does_not_have_it_done_twice() -> None:
+    a = torch.randn(900, 900)
+    written = torch.zeros(4)
+    written.numpy()
+    made = a
+    for _ in range(8):
+        made = (made @ a) / 30
+    written.add_(1 + 0 * made[0, 0].clamp(-1, 1))
+    timer = threading.Timer(0.02, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        timer.start()
+        written.sum().item()
+        time.sleep(5)
+    timer.join()
+    assert written.tolist() == [1.0] * 4
 
 
 @needs_pending

@@ -384,6 +384,7 @@ failure:
   call void @tell(ptr %report, i64 %code, i64 %phase, i64 %chunk)
   ret i64 %code
 end:
+  store i64 0, ptr %report
   ret i64 0
 }
 
@@ -561,6 +562,7 @@ awake:
 leave:
   %code.at = call ptr @slot.code(ptr %slot)
   %code = load i64, ptr %code.at
+  store i64 %code, ptr %report
   %failed = icmp ne i64 %code, 0
   br i1 %failed, label %failure, label %release
 failure:
