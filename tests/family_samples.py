@@ -26,6 +26,22 @@ MODULES = (
     "statistics",
     "norms",
 )
+LAYERS = (
+    "classification_losses",
+    "convolution",
+    "ctc",
+    "embedding",
+    "folding",
+    "gather",
+    "index_along",
+    "losses",
+    "margin_losses",
+    "masks",
+    "normalization",
+    "padding",
+    "pooling",
+    "resize",
+)
 NO_DERIVATIVE = {
     "histogram",
     "histogramdd",

@@ -7,28 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from family_samples import call, cases, function, leaves, tensors
+from family_samples import LAYERS, call, cases, function, leaves, tensors
 
 import taimatsu
 from taimatsu.nn import functional as F
 from taimatsu.ops.base import Sample
 
-MODULES = (
-    "classification_losses",
-    "convolution",
-    "ctc",
-    "embedding",
-    "folding",
-    "gather",
-    "index_along",
-    "losses",
-    "margin_losses",
-    "masks",
-    "normalization",
-    "padding",
-    "pooling",
-    "resize",
-)
 TOLERANCE = {"float64": 1e-10, "float32": 2e-5, "float16": 5e-3, "bfloat16": 4e-2}
 VALUES_ONLY = {"tril_indices", "triu_indices", "nonzero", "argwhere", "nn.functional.one_hot"}
 
@@ -47,7 +31,7 @@ def no_warnings():
         yield
 
 
-@pytest.mark.parametrize(("name", "sample"), list(cases(*MODULES)))
+@pytest.mark.parametrize(("name", "sample"), list(cases(*LAYERS)))
 def test_agrees_with_pytorch(torch: Any, name: str, sample: Sample) -> None:
     for floating in {"float64", *sample.dtypes} & TOLERANCE.keys():
         ours = call(taimatsu, name, sample, floating)
@@ -62,7 +46,7 @@ def test_agrees_with_pytorch(torch: Any, name: str, sample: Sample) -> None:
             )
 
 
-@pytest.mark.parametrize(("name", "sample"), list(cases(*MODULES)))
+@pytest.mark.parametrize(("name", "sample"), list(cases(*LAYERS)))
 def test_gradients_of_both_orders(name: str, sample: Sample) -> None:
     args = [tensors(taimatsu, a, "float64") for a in sample.args]
     kwargs = {k: tensors(taimatsu, v, "float64") for k, v in sample.kwargs.items()}
