@@ -72,7 +72,7 @@ class Pieces:
 
         If one fails, or is interrupted, all buffers are as before.
         """
-        written = self._written if self._may_fail else self._early
+        written = self._early | self._written if self._may_fail else self._early
         saved = [(buffers[slot], buffers[slot].copy()) for slot in written]
         there = {value: buffers[slot] for slot, value in self._entering}
         try:
