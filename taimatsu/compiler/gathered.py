@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from taimatsu.ir.expression import FLOATS, Expression, walk
+from taimatsu.ir.expression import FLOATS, Expression, variables
 from taimatsu.ir.index import Index, Var
 from taimatsu.ir.stages import Stage
 
@@ -47,7 +47,7 @@ def scattered(stage: Stage) -> Scattered | None:
     if initial.kind != "map" or initial.value.op != "constant" or initial.value.detail != 0:
         return None
     places = [_split(c) for c in stage.where]
-    computed = {v for _, c in places if c is not None for v in _variables(c)}
+    computed = {v for _, c in places if c is not None for v in variables(c)}
     axes = [v for v in stage.axes if v.extent != 1]
     if stage.checks or not all(known.is_affine_in(v) for known, _ in places for v in axes):
         return None
@@ -132,7 +132,7 @@ def _found(stage: Stage, first: Expression, second: Expression) -> Gathered | No
     shared = {v for c in first.detail[1] for v in c.variables()}
     for _, computed in places:
         if computed is not None:
-            shared |= _variables(computed)
+            shared |= variables(computed)
     axes = [v for v in stage.axes if v.extent != 1]
     reduced = [v for v in stage.reduce_axes if v.extent != 1]
     if any(v not in shared for v in reduced):
@@ -152,15 +152,3 @@ def _split(coordinate: Index | Expression) -> tuple[Index, Expression | None]:
     if coordinate.op == "add" and coordinate.args[1].op == "index":
         return coordinate.args[1].detail, coordinate.args[0]
     return Index((), 0), coordinate
-
-
-def _variables(value: Expression) -> set[Var]:
-    found: set[Var] = set()
-    for node in walk(value):
-        if node.op == "index":
-            found |= node.detail.variables()
-        elif node.op == "load":
-            for c in node.detail[1]:
-                if type(c) is Index:
-                    found |= c.variables()
-    return found

@@ -16,7 +16,7 @@ from math import prod
 from taimatsu.compiler.gathered import gathered, scattered
 from taimatsu.compiler.groups import Group, Layout, ordered_layout
 from taimatsu.compiler.meeting import plain
-from taimatsu.ir.expression import Expression, walk
+from taimatsu.ir.expression import Expression, variables
 from taimatsu.ir.index import Index, Product, Quotient, Remainder, Var, index
 from taimatsu.ir.stages import Stage, loads
 from taimatsu.ir.target import Target
@@ -218,14 +218,7 @@ def _variables(coordinate: Index | Expression) -> set[Var]:
     """The variables of a coordinate, computed or not."""
     if isinstance(coordinate, Index):
         return coordinate.variables()
-    found: set[Var] = set()
-    for node in walk(coordinate):
-        if node.op == "index":
-            found |= node.detail.variables()
-        elif node.op == "load":
-            for c in node.detail[1]:
-                found |= _variables(c) if isinstance(c, Index) else set()
-    return found
+    return variables(coordinate)
 
 
 def _stepping(coordinate: Index | Expression) -> set[Var]:

@@ -6,8 +6,8 @@ repeats itself. What is left of them after substitution does not name the axis a
 
 from __future__ import annotations
 
-from taimatsu.ir.expression import Expression, load, rewrite, walk
-from taimatsu.ir.index import Index, Var, index
+from taimatsu.ir.expression import Expression, load, rewrite, variables
+from taimatsu.ir.index import Var, index
 from taimatsu.ir.stages import Stage
 
 
@@ -19,7 +19,7 @@ def computed_once(stage: Stage) -> Stage | None:
     if stage.kind != "reduce" or stage.value is None or stage.checks:
         return None
     value = rewrite(stage.value, _without_steps, {})
-    varies = _variables(value)
+    varies = variables(value)
     kept = [d for d, v in enumerate(stage.axes) if v.extent == 1 or v in varies]
     if len(kept) == len(stage.axes):
         return None
@@ -42,16 +42,3 @@ def _without_steps(node: Expression) -> Expression | None:
         return None
     pairs = zip(source.strides, where, strict=True)
     return load(source, [0 if step == 0 else at for step, at in pairs], node.dtype)
-
-
-def _variables(value: Expression) -> set[Var]:
-    """The variables that a value is computed from."""
-    found: set[Var] = set()
-    for node in walk(value):
-        if node.op == "index":
-            found |= node.detail.variables()
-        elif node.op == "load":
-            for coordinate in node.detail[1]:
-                if type(coordinate) is Index:
-                    found |= coordinate.variables()
-    return found

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from taimatsu.ir.index import Index, index
+from taimatsu.ir.index import Index, Var, index
 
 # Operation -> number of arguments.
 OPERATIONS: dict[str, int] = {
@@ -328,3 +328,16 @@ def walk(root: Expression, seen: set[Expression] | None = None) -> Iterable[Expr
                 computed = [c for c in node.detail[1] if type(c) is Expression]
                 waiting.extend([(c, False) for c in reversed(computed)])
             waiting.extend([(a, False) for a in reversed(node.args)])
+
+
+def variables(root: Expression) -> set[Var]:
+    """The loop variables that a value is computed from, those of its coordinates included."""
+    found: set[Var] = set()
+    for node in walk(root):
+        if node.op == "index":
+            found |= node.detail.variables()
+        elif node.op == "load":
+            for coordinate in node.detail[1]:
+                if type(coordinate) is Index:
+                    found |= coordinate.variables()
+    return found
